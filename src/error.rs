@@ -1,0 +1,132 @@
+//! The one error type: opaque, with a kind to match on.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+
+use super::report::{Report, Survivor};
+
+/// `std::result::Result` with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, to match on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Not every target is gone: see [`Error::survivors`] and [`Error::report`].
+    Survivors,
+    /// An argument that must not be acted on, or that means nothing. Nothing was sent.
+    Refused,
+    /// The pattern is empty, too large, or regcomp(3) refused it.
+    Pattern,
+    /// /proc is missing, is no procfs, or belongs to another PID namespace.
+    Proc,
+    /// The system refused something; the reason is in `source()`.
+    Io,
+    /// The work could not be run as a task.
+    Task,
+}
+
+/// Why a call did not end in "verified gone".
+///
+/// `Display` names every survivor with pid, name and reason.
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+enum Inner {
+    Survivors {
+        survivors: Vec<Survivor>,
+        report: Report,
+    },
+    Refused(Cow<'static, str>),
+    Pattern(String),
+    Proc(&'static str, Option<io::Error>),
+    Io(Cow<'static, str>, io::Error),
+}
+
+impl Error {
+    /// What went wrong, to match on.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match *self.0 {
+            Inner::Survivors { .. } => ErrorKind::Survivors,
+            Inner::Refused(_) => ErrorKind::Refused,
+            Inner::Pattern(_) => ErrorKind::Pattern,
+            Inner::Proc(..) => ErrorKind::Proc,
+            Inner::Io(..) => ErrorKind::Io,
+        }
+    }
+
+    /// Who is not gone and why, in the order first named or found. Empty for all kinds but
+    /// [`ErrorKind::Survivors`].
+    #[must_use]
+    pub fn survivors(&self) -> &[Survivor] {
+        match &*self.0 {
+            Inner::Survivors { survivors, .. } => survivors,
+            _ => &[],
+        }
+    }
+
+    /// What did end. `Some` for [`ErrorKind::Survivors`].
+    #[must_use]
+    pub fn report(&self) -> Option<&Report> {
+        match &*self.0 {
+            Inner::Survivors { report, .. } => Some(report),
+            _ => None,
+        }
+    }
+
+    pub(super) fn survived(survivors: Vec<Survivor>, report: Report) -> Error {
+        Error(Box::new(Inner::Survivors { survivors, report }))
+    }
+
+    pub(super) fn refused(why: impl Into<Cow<'static, str>>) -> Error {
+        Error(Box::new(Inner::Refused(why.into())))
+    }
+
+    pub(super) fn pattern(why: String) -> Error {
+        Error(Box::new(Inner::Pattern(why)))
+    }
+
+    pub(super) fn proc(why: &'static str, source: Option<io::Error>) -> Error {
+        Error(Box::new(Inner::Proc(why, source)))
+    }
+
+    pub(super) fn io(doing: impl Into<Cow<'static, str>>, source: io::Error) -> Error {
+        Error(Box::new(Inner::Io(doing.into(), source)))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            Inner::Survivors { survivors, report } => {
+                let all = survivors.len() + report.len();
+                write!(f, "{} of {all} not gone", survivors.len())?;
+                for (i, survivor) in survivors.iter().enumerate() {
+                    write!(f, "{} {survivor}", if i == 0 { ":" } else { ";" })?;
+                }
+                Ok(())
+            }
+            Inner::Refused(why) => write!(f, "refused: {why}"),
+            Inner::Pattern(why) => write!(f, "bad pattern: {why}"),
+            Inner::Proc(why, _) => write!(f, "cannot use /proc: {why}"),
+            Inner::Io(doing, _) => write!(f, "cannot {doing}"),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &*self.0 {
+            Inner::Proc(_, Some(source)) | Inner::Io(_, source) => Some(source),
+            _ => None,
+        }
+    }
+}

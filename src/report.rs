@@ -1,0 +1,172 @@
+//! What became of each target.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::time::Duration;
+
+/// How a target that is gone came to be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// There was no such process, or only its zombie, before anything was sent.
+    AlreadyGone,
+    /// It ended on the first signal, or by itself.
+    Exited,
+    /// It needed SIGKILL.
+    Killed,
+}
+
+/// What the way the targets were found can promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Coverage {
+    /// Nothing that belongs to what was to be killed can have been missed.
+    Exact,
+    /// A process that forks and exits without pause while it leaves tree, group and session may
+    /// have been missed: no scan can see it.
+    BestEffort,
+}
+
+/// What happened, target by target, in the order first named or found, each once.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub(super) targets: Vec<(u32, Outcome)>,
+    pub(super) elapsed: Duration,
+    pub(super) coverage: Coverage,
+}
+
+impl Report {
+    /// Every target that is gone, with its outcome.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, Outcome)> {
+        self.targets.iter().copied()
+    }
+
+    /// The targets with this outcome.
+    #[must_use]
+    pub fn pids(&self, outcome: Outcome) -> Vec<u32> {
+        self.iter()
+            .filter_map(|(pid, of)| (of == outcome).then_some(pid))
+            .collect()
+    }
+
+    /// How many targets are gone.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// Whether there was nothing to do, or nothing is gone.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty()
+    }
+
+    /// From the call to the verdict.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// Whether a member of what was to be killed can have been missed.
+    #[must_use]
+    pub fn coverage(&self) -> Coverage {
+        self.coverage
+    }
+}
+
+/// Why a target is not gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// 0 or above `i32::MAX`: it names no process, and nothing was sent.
+    InvalidPid,
+    /// Pid 1: nothing was sent.
+    Init,
+    /// The calling process: nothing was sent.
+    Caller,
+    /// The number of a thread that is no process: nothing was sent, for kill(2) would take the
+    /// whole process that the thread belongs to.
+    Thread,
+    /// A kernel thread: nothing was sent.
+    KernelThread,
+    /// `EPERM`. It was watched all the same and did not end by itself.
+    NotPermitted,
+    /// Held by a debugger, as in `PTRACE_EVENT_EXIT` (ptrace(2)).
+    Traced {
+        /// The debugger's pid; 0 if it lives outside the caller's PID namespace.
+        by: u32,
+    },
+    /// State D (proc_pid_stat(5) field 3): a hung file system, a frozen v1 cgroup.
+    Uninterruptible,
+    /// It took the signal and its memory is still being given back.
+    StillExiting,
+    /// It still runs.
+    StillRunning,
+    /// It could not be told. Never counted as gone.
+    Unverifiable,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::InvalidPid => "not a process number",
+            Reason::Init => "init is never signalled",
+            Reason::Caller => "the calling process",
+            Reason::Thread => "a thread, not a process",
+            Reason::KernelThread => "a kernel thread",
+            Reason::NotPermitted => "not permitted to signal it",
+            Reason::Traced { by: 0 } => "held by a debugger outside this PID namespace",
+            Reason::Traced { by } => return write!(f, "held by debugger {by}"),
+            Reason::Uninterruptible => "in uninterruptible sleep",
+            Reason::StillExiting => "still exiting",
+            Reason::StillRunning => "still running",
+            Reason::Unverifiable => "cannot be verified",
+        })
+    }
+}
+
+/// A target that is not gone: the time was up, or it was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survivor {
+    pub(super) pid: u32,
+    pub(super) reason: Reason,
+    pub(super) state: Option<char>,
+    pub(super) name: Option<OsString>,
+}
+
+impl Survivor {
+    /// The number as it was given or found.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Why it is not gone.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// Its state at the verdict (proc_pid_stat(5) field 3); `None` where /proc did not tell.
+    #[must_use]
+    pub fn state(&self) -> Option<char> {
+        self.state
+    }
+
+    /// Its name at the verdict (proc_pid_stat(5) field 2); `None` where /proc did not tell.
+    #[must_use]
+    pub fn name(&self) -> Option<&OsStr> {
+        self.name.as_deref()
+    }
+}
+
+impl fmt::Display for Survivor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.pid)?;
+        if let Some(name) = &self.name {
+            // A name may hold any byte, a newline or an escape sequence included.
+            write!(f, " ({})", name.as_encoded_bytes().escape_ascii())?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
