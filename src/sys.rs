@@ -1,0 +1,291 @@
+//! System calls and libc calls under their manual-page names: the only file with `unsafe`.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+pub(super) use libc::{SIGCONT, SIGKILL, SIGTERM};
+
+/// A number that can name one process: `1..=i32::MAX`, so never "my group" (0), "everyone" (-1) or
+/// a group (negative) of kill(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Pid(libc::pid_t);
+
+impl Pid {
+    pub(super) fn new(number: u32) -> Option<Pid> {
+        libc::pid_t::try_from(number)
+            .ok()
+            .filter(|&pid| pid > 0)
+            .map(Pid)
+    }
+
+    pub(super) fn get(self) -> u32 {
+        self.0.unsigned_abs()
+    }
+
+    pub(super) fn is_caller(self) -> bool {
+        self.get() == std::process::id()
+    }
+
+    pub(super) fn is_init(self) -> bool {
+        self.0 == 1
+    }
+}
+
+/// pidfd_open(2), Linux 5.3. `ESRCH`: no such process. `ENOENT` (`EINVAL` in older kernels): the
+/// number is a thread's, or in older kernels that of a reaped leader whose group lives on.
+pub(super) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
+    let flags: libc::c_long = 0;
+    // SAFETY: pidfd_open takes two integers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(pid.0), flags) };
+    let fd = libc::c_int::try_from(fd).map_err(|_| io::ErrorKind::InvalidData)?;
+    check(fd)?;
+    // SAFETY: the call succeeded, so `fd` is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// pidfd_send_signal(2), Linux 5.1.
+pub(super) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    let flags: libc::c_uint = 0;
+    // SAFETY: a null siginfo is allowed and means "as kill(2) does"; the descriptor is borrowed
+    // and therefore open.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            no_info,
+            flags,
+        )
+    };
+    if rc == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// kill(2) of one process; signal 0 only asks whether it may be signalled.
+pub(super) fn kill(pid: Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: kill takes two integers; `Pid` is positive, so this names one process.
+    check(unsafe { libc::kill(pid.0, signal) })
+}
+
+/// What waitid(2) with `WNOWAIT` says of a child. Nothing is reaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Child {
+    Running,
+    /// Every thread of it has ended; the status waits for its parent.
+    Exited,
+    NotOurs,
+}
+
+/// waitid(2) with `WEXITED | WNOWAIT | WNOHANG`; `__WALL` (Linux 4.7) for children of clone(2).
+pub(super) fn waitid_nowait(pid: Pid) -> io::Result<Child> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
+    let id = libc::id_t::from(pid.get());
+    // SAFETY: `info` is valid for writes of a siginfo_t for the whole call.
+    let rc = unsafe { libc::waitid(libc::P_PID, id, info.as_mut_ptr(), options) };
+    match check(rc) {
+        // SAFETY: zeroed above and written by a successful waitid; all of its fields are integers
+        // or pointers, for which zero is valid. With WNOHANG si_pid stays 0 while it runs.
+        Ok(()) => match unsafe { info.assume_init().si_pid() } {
+            0 => Ok(Child::Running),
+            _ => Ok(Child::Exited),
+        },
+        Err(e) if e.raw_os_error() == Some(libc::ECHILD) => Ok(Child::NotOurs),
+        Err(e) => Err(e),
+    }
+}
+
+/// ppoll(2) for `POLLIN`; `None` waits for ever. `EINTR` is returned: the caller knows what is left
+/// of its time.
+pub(super) fn ppoll_readable(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool> {
+    let mut poll = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let timeout = timeout.map(|left| libc::timespec {
+        // Longer than time_t wakes early, which every caller must allow for anyway.
+        tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+        // Below a billion, which fits tv_nsec whatever its type.
+        tv_nsec: left.subsec_nanos() as _,
+    });
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), |t| t as *const _);
+    // SAFETY: one valid pollfd, a timespec that outlives the call or null, no signal mask.
+    check(unsafe { libc::ppoll(&raw mut poll, 1, timeout, std::ptr::null()) })?;
+    Ok(poll.revents & libc::POLLIN != 0)
+}
+
+/// The inode number of a pidfd where pidfs has one for each process (Linux 6.9, 64-bit). Older
+/// kernels give all pidfds the inode of anon_inodefs, which says nothing.
+pub(super) fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Option<u64> {
+    const PID_FS_MAGIC: u64 = 0x5049_4446;
+    if cfg!(not(target_pointer_width = "64")) {
+        return None;
+    }
+    let mut fs = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: `fs` is valid for writes, the descriptor is open.
+    check(unsafe { libc::fstatfs(pidfd.as_raw_fd(), fs.as_mut_ptr()) }).ok()?;
+    // SAFETY: filled by the successful fstatfs.
+    if magic(&unsafe { fs.assume_init() }) != PID_FS_MAGIC {
+        return None;
+    }
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `stat` is valid for writes, the descriptor is open.
+    check(unsafe { libc::fstat(pidfd.as_raw_fd(), stat.as_mut_ptr()) }).ok()?;
+    // SAFETY: filled by the successful fstat.
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "st_ino is 32 bits wide on some targets"
+    )]
+    Some(unsafe { stat.assume_init() }.st_ino as u64)
+}
+
+/// Whether a procfs is mounted at `path` (statfs(2)).
+pub(super) fn is_procfs(path: &CStr) -> io::Result<bool> {
+    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+    let mut fs = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: a NUL-terminated path, and `fs` is valid for writes.
+    check(unsafe { libc::statfs(path.as_ptr(), fs.as_mut_ptr()) })?;
+    // SAFETY: filled by the successful statfs.
+    Ok(magic(&unsafe { fs.assume_init() }) == PROC_SUPER_MAGIC)
+}
+
+/// The file system's magic number: 32 bits, whatever the width and sign of `f_type`.
+fn magic(fs: &libc::statfs) -> u64 {
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the type of f_type differs by target"
+    )]
+    let wide = fs.f_type as u64;
+    wide & 0xffff_ffff
+}
+
+/// The names in a directory, one readdir(3) after another. Unlike `std::fs::read_dir` it allocates
+/// nothing for each entry.
+pub(super) fn for_each_name(path: &CStr, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    // SAFETY: a NUL-terminated path.
+    let dir = unsafe { libc::opendir(path.as_ptr()) };
+    if dir.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    struct Close(*mut libc::DIR);
+    impl Drop for Close {
+        fn drop(&mut self) {
+            // SAFETY: opened above, closed only here. It cannot fail in a way that matters: the
+            // directory was only read.
+            unsafe { libc::closedir(self.0) };
+        }
+    }
+    let dir = Close(dir);
+    loop {
+        // readdir tells its end from an error by errno alone.
+        // SAFETY: errno is this thread's own.
+        unsafe { *errno() = 0 };
+        // SAFETY: `dir.0` is an open directory stream that no other thread uses.
+        let entry = unsafe { libc::readdir(dir.0) };
+        if entry.is_null() {
+            let error = io::Error::last_os_error();
+            return match error.raw_os_error() {
+                Some(0) => Ok(()),
+                _ => Err(error),
+            };
+        }
+        // SAFETY: d_name is NUL-terminated and stays valid until the next readdir of this stream.
+        each(unsafe { CStr::from_ptr((&raw const (*entry).d_name).cast()) }.to_bytes());
+    }
+}
+
+#[cfg(not(target_os = "android"))]
+unsafe fn errno() -> *mut libc::c_int {
+    // SAFETY: always valid: each thread has its errno.
+    unsafe { libc::__errno_location() }
+}
+
+#[cfg(target_os = "android")]
+unsafe fn errno() -> *mut libc::c_int {
+    // SAFETY: always valid: each thread has its errno.
+    unsafe { libc::__errno() }
+}
+
+/// The number of links of a directory, without opening it (stat(2)).
+pub(super) fn link_count(path: &CStr) -> io::Result<u64> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: a NUL-terminated path, and `stat` is valid for writes.
+    check(unsafe { libc::stat(path.as_ptr(), stat.as_mut_ptr()) })?;
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the width of st_nlink differs by target"
+    )]
+    // SAFETY: filled by the successful stat.
+    Ok(unsafe { stat.assume_init() }.st_nlink as u64)
+}
+
+/// A POSIX extended regular expression, compiled by regcomp(3) for matching only.
+pub(super) struct Regex(libc::regex_t);
+
+impl Regex {
+    /// `Err` is regerror(3)'s text.
+    pub(super) fn new(pattern: &CStr) -> Result<Regex, String> {
+        let mut compiled = MaybeUninit::<libc::regex_t>::zeroed();
+        let flags = libc::REG_EXTENDED | libc::REG_NOSUB;
+        // SAFETY: `compiled` is valid for writes, the pattern is NUL-terminated.
+        let rc = unsafe { libc::regcomp(compiled.as_mut_ptr(), pattern.as_ptr(), flags) };
+        if rc == 0 {
+            // SAFETY: regcomp succeeded, so it is initialised; libc keeps no pointer to the struct
+            // itself, so it may move.
+            return Ok(Regex(unsafe { compiled.assume_init() }));
+        }
+        let mut text = [0_u8; 256];
+        // SAFETY: regerror reads the failed (zeroed, then partly written) regex_t only, and writes
+        // at most `text.len()` bytes, the last of them NUL.
+        unsafe { libc::regerror(rc, compiled.as_ptr(), text.as_mut_ptr().cast(), text.len()) };
+        let text = CStr::from_bytes_until_nul(&text).unwrap_or_default();
+        Err(text.to_string_lossy().into_owned())
+    }
+
+    /// Whether it matches anywhere in `subject`. `REG_ESPACE` and the like are errors, not "no".
+    pub(super) fn is_match(&self, subject: &CStr) -> io::Result<bool> {
+        // SAFETY: compiled by regcomp and not yet freed; the subject is NUL-terminated; with
+        // REG_NOSUB no match array is written.
+        match unsafe { libc::regexec(&self.0, subject.as_ptr(), 0, std::ptr::null_mut(), 0) } {
+            0 => Ok(true),
+            libc::REG_NOMATCH => Ok(false),
+            _ => Err(io::ErrorKind::OutOfMemory.into()),
+        }
+    }
+}
+
+impl Drop for Regex {
+    fn drop(&mut self) {
+        // SAFETY: compiled by regcomp and freed only here.
+        unsafe { libc::regfree(&raw mut self.0) };
+    }
+}
+
+/// memmem(3).
+pub(super) fn memmem(haystack: &[u8], needle: &CString) -> bool {
+    let needle = needle.as_bytes();
+    // SAFETY: both pointers are valid for reads of the lengths given.
+    let found = unsafe {
+        libc::memmem(
+            haystack.as_ptr().cast(),
+            haystack.len(),
+            needle.as_ptr().cast(),
+            needle.len(),
+        )
+    };
+    !found.is_null()
+}
+
+fn check(rc: libc::c_int) -> io::Result<()> {
+    match rc {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
