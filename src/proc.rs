@@ -1,0 +1,488 @@
+//! /proc: the only file that reads it, and the only one that names procfs.
+
+use std::ffi::{CStr, OsStr};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use procfs::ProcError;
+use procfs::process::Process as Directory;
+
+use super::error::{Error, Result};
+use super::sys::{self, Pid};
+
+/// /proc, checked to be a procfs of the caller's own PID namespace, with the buffers to read it.
+pub(super) struct Proc {
+    path: Vec<u8>,
+}
+
+impl Proc {
+    pub(super) fn open() -> Result<Proc> {
+        match sys::is_procfs(c"/proc") {
+            Ok(true) => {}
+            Ok(false) => return Err(Error::proc("no procfs is mounted there", None)),
+            Err(e) => return Err(Error::proc("it cannot be reached", Some(e))),
+        }
+        let status = match std::fs::read("/proc/self/status") {
+            Ok(status) => status,
+            // The link is empty for a reader that has no number in the namespace it was mounted in.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(foreign()),
+            Err(e) => return Err(Error::io("read /proc/self/status", e)),
+        };
+        // One number for each namespace from that of the mount down to ours (Linux 4.1). A single
+        // number says the two are the same; the number alone could agree by chance.
+        let numbers = field(&status, b"NSpid:").or_else(|| field(&status, b"Pid:"));
+        match numbers.map(|n| number::<u32>(n.trim_ascii())) {
+            Some(Some(pid)) if pid == std::process::id() => Ok(Proc { path: Vec::new() }),
+            _ => Err(foreign()),
+        }
+    }
+
+    /// Every process that can be seen, ascending. One that lives through the call is not left out:
+    /// the kernel walks the numbers upwards.
+    pub(super) fn pids(&self) -> io::Result<Vec<Pid>> {
+        numbered(c"/proc")
+    }
+
+    /// proc_pid_stat(5), read into `buf`.
+    pub(super) fn stat<'b>(
+        &mut self,
+        pid: Pid,
+        buf: &'b mut Vec<u8>,
+    ) -> io::Result<Option<Stat<'b>>> {
+        if !self.read(pid, format_args!("stat"), buf)? {
+            return Ok(None);
+        }
+        parsed(buf)
+    }
+
+    /// As [`Proc::stat`], of one thread.
+    pub(super) fn thread_stat<'b>(
+        &mut self,
+        pid: Pid,
+        tid: Pid,
+        buf: &'b mut Vec<u8>,
+    ) -> io::Result<Option<Stat<'b>>> {
+        match self.load(pid, format_args!("task/{}/stat", tid.get()), buf) {
+            Ok(()) => parsed(buf),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The pid of a thread's tracer in our namespace, 0 for one outside of it or for none.
+    pub(super) fn tracer(&mut self, pid: Pid, tid: Pid) -> io::Result<u32> {
+        let mut status = Vec::new();
+        self.load(pid, format_args!("task/{}/status", tid.get()), &mut status)?;
+        Ok(field(&status, b"TracerPid:")
+            .and_then(|n| number(n.trim_ascii()))
+            .unwrap_or(0))
+    }
+
+    /// Whether the number is a process's and not a thread's; `None`: nobody's.
+    pub(super) fn is_process(&mut self, pid: Pid) -> io::Result<Option<bool>> {
+        let mut status = Vec::new();
+        if !self.read(pid, format_args!("status"), &mut status)? {
+            return Ok(None);
+        }
+        let group = field(&status, b"Tgid:").and_then(|n| number::<u32>(n.trim_ascii()));
+        Ok(group.map(|group| group == pid.get()))
+    }
+
+    /// The threads of a process, ascending; `None`: no such process.
+    pub(super) fn threads(&mut self, pid: Pid) -> io::Result<Option<Vec<Pid>>> {
+        let mut threads = Vec::new();
+        let found = present(pid, || {
+            let path = self.path(pid, format_args!("task"))?;
+            // The directory has a link for itself, one for its parent and one for each thread: three
+            // links are the leader alone, and no listing is needed.
+            threads = match sys::link_count(path)? {
+                3 => vec![pid],
+                _ => numbered(path)?,
+            };
+            Ok(())
+        })?;
+        Ok(found.then_some(threads))
+    }
+
+    /// Appends the children that one thread forked. An error of kind `NotFound` says that the
+    /// thread is gone or that the kernel was built without CONFIG_PROC_CHILDREN.
+    pub(super) fn children(
+        &mut self,
+        pid: Pid,
+        tid: Pid,
+        into: &mut Vec<Pid>,
+        buf: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        self.load(pid, format_args!("task/{}/children", tid.get()), buf)?;
+        into.extend(
+            buf.split(|&b| b == b' ')
+                .filter_map(|n| Pid::new(number(n)?)),
+        );
+        Ok(())
+    }
+
+    /// Reads `cmdline` or `environ` of a process into `buf`: of a live thread where the leader has
+    /// exited, and only once execve(2) has set it up. Where it is empty, `stat` holds the line of
+    /// proc_pid_stat(5). False: no such process.
+    pub(super) fn settled(
+        &mut self,
+        pid: Pid,
+        file: &str,
+        buf: &mut Vec<u8>,
+        stat: &mut Vec<u8>,
+    ) -> io::Result<bool> {
+        settled(pid, file, buf, stat, |file, buf| self.read(pid, file, buf))
+    }
+
+    /// False: no such process. `ENOENT` alone does not say so: hidepid hides live ones.
+    fn read(&mut self, pid: Pid, file: fmt::Arguments<'_>, buf: &mut Vec<u8>) -> io::Result<bool> {
+        present(pid, || self.load(pid, file, buf))
+    }
+
+    fn load(&mut self, pid: Pid, file: fmt::Arguments<'_>, buf: &mut Vec<u8>) -> io::Result<()> {
+        let path = self.path(pid, file)?;
+        fill(&mut File::open(OsStr::from_bytes(path.to_bytes()))?, buf)
+    }
+
+    fn path(&mut self, pid: Pid, file: fmt::Arguments<'_>) -> io::Result<&CStr> {
+        self.path.clear();
+        write!(self.path, "/proc/{}/{file}\0", pid.get())?;
+        CStr::from_bytes_with_nul(&self.path).map_err(|_| io::ErrorKind::InvalidInput.into())
+    }
+}
+
+/// An open /proc/PID: what is read through it is this process's or an error, never a successor's.
+pub(super) struct Dir {
+    pid: Pid,
+    dir: Directory,
+}
+
+impl Dir {
+    /// `None`: no such process.
+    pub(super) fn open(pid: Pid) -> io::Result<Option<Dir>> {
+        let mut dir = None;
+        let number = i32::try_from(pid.get()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        present(pid, || {
+            dir = Some(Directory::new(number).map_err(plain)?);
+            Ok(())
+        })?;
+        Ok(dir.map(|dir| Dir { pid, dir }))
+    }
+
+    pub(super) fn stat<'b>(&self, buf: &'b mut Vec<u8>) -> io::Result<Option<Stat<'b>>> {
+        match self.load(format_args!("stat"), buf) {
+            Ok(()) => parsed(buf),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// As [`Proc::settled`].
+    pub(super) fn settled(
+        &self,
+        file: &str,
+        buf: &mut Vec<u8>,
+        stat: &mut Vec<u8>,
+    ) -> io::Result<bool> {
+        settled(self.pid, file, buf, stat, |file, buf| {
+            match self.load(file, buf) {
+                Err(e) if is_absent(&e) => Ok(false),
+                result => result.map(|()| true),
+            }
+        })
+    }
+
+    /// The target of the link `exe` or `cwd`, of a live thread where the leader has exited.
+    pub(super) fn link(&self, link: Link, leader_exited: bool) -> io::Result<PathBuf> {
+        let thread;
+        let dir = match leader_exited
+            .then(|| live_thread(self.pid))
+            .transpose()?
+            .flatten()
+        {
+            Some(tid) => {
+                let path = format!("/proc/{}/task/{}", self.pid.get(), tid.get());
+                thread = Directory::new_with_root(path.into()).map_err(plain)?;
+                &thread
+            }
+            None => &self.dir,
+        };
+        match link {
+            Link::Exe => dir.exe(),
+            Link::Cwd => dir.cwd(),
+        }
+        .map_err(plain)
+    }
+
+    /// The working directory, under the path it had if it was deleted.
+    pub(super) fn cwd_before_deletion(&self, leader_exited: bool) -> io::Result<PathBuf> {
+        let shown = self.link(Link::Cwd, leader_exited)?;
+        let Some(path) = shown.as_os_str().as_bytes().strip_suffix(b" (deleted)") else {
+            return Ok(shown);
+        };
+        // The name may end so by itself: then the path leads to where the process is.
+        let here = std::fs::metadata(format!("/proc/{}/cwd", self.pid.get()))?;
+        match std::fs::metadata(&shown) {
+            Ok(there) if (there.dev(), there.ino()) == (here.dev(), here.ino()) => Ok(shown),
+            _ => Ok(OsStr::from_bytes(path).into()),
+        }
+    }
+
+    /// The effective user (proc_pid_status(5), `Uid`).
+    pub(super) fn uid(&self) -> io::Result<u32> {
+        let mut status = Vec::new();
+        self.load(format_args!("status"), &mut status)?;
+        field(&status, b"Uid:")
+            .and_then(|ids| {
+                number(
+                    ids.split(|&b| b == b'\t')
+                        .filter(|id| !id.is_empty())
+                        .nth(1)?,
+                )
+            })
+            .ok_or_else(malformed)
+    }
+
+    fn load(&self, file: fmt::Arguments<'_>, buf: &mut Vec<u8>) -> io::Result<()> {
+        fill(
+            &mut self.dir.open_relative(file.to_string()).map_err(plain)?,
+            buf,
+        )
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Link {
+    Exe,
+    Cwd,
+}
+
+/// The fields of proc_pid_stat(5) that are used here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stat<'a> {
+    /// Field 2, without its parentheses: any bytes.
+    pub(super) name: &'a [u8],
+    /// Field 3.
+    pub(super) state: char,
+    /// Field 4; 0 for none in this PID namespace, as in the next two.
+    pub(super) parent: u32,
+    /// Field 5.
+    pub(super) group: u32,
+    /// Field 6.
+    pub(super) session: u32,
+    /// Field 9.
+    flags: u32,
+    /// Field 20. Never 0 for a process that has not been reaped.
+    pub(super) threads: u32,
+    /// Field 22, in clock ticks after boot.
+    pub(super) start_time: u64,
+    /// Field 26: 1 if the reader may not know, 0 while execve(2) has not set it.
+    start_code: u64,
+    /// Field 51: set last by execve(2); 0 also if the reader may not know.
+    env_end: u64,
+}
+
+impl<'a> Stat<'a> {
+    /// `None`: not a line that the kernel writes.
+    pub(super) fn parse(line: &'a [u8]) -> Option<Stat<'a>> {
+        let open = line.iter().position(|&b| b == b'(')?;
+        // The last one: the name may hold parentheses, blanks and newlines of its own.
+        let close = line.iter().rposition(|&b| b == b')')?;
+        let name = line.get(open + 1..close)?;
+        let mut fields = line[close + 1..].trim_ascii().split(|&b| b == b' ');
+        let state = char::from(*fields.next()?.first()?);
+        // A group or session reads -1 while the process is being reaped.
+        let relative = |id: &[u8]| Some(u32::try_from(number::<i64>(id)?).unwrap_or(0));
+        let parent = relative(fields.next()?)?;
+        let group = relative(fields.next()?)?;
+        let session = relative(fields.next()?)?;
+        let flags = number(fields.nth(2)?)?;
+        let threads = number(fields.nth(10)?)?;
+        let start_time = number(fields.nth(1)?)?;
+        // Fields beyond those of Linux 3.5 are absent in older kernels.
+        let start_code = fields.nth(3).and_then(number).unwrap_or(1);
+        let env_end = fields.nth(24).and_then(number).unwrap_or(0);
+        Some(Stat {
+            name,
+            state,
+            parent,
+            group,
+            session,
+            flags,
+            threads,
+            start_time,
+            start_code,
+            env_end,
+        })
+    }
+
+    /// The leader has exited; other threads may live on.
+    pub(super) fn leader_exited(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    /// A zombie, with no other thread: gone.
+    pub(super) fn is_zombie(&self) -> bool {
+        self.leader_exited() && self.threads <= 1
+    }
+
+    pub(super) fn is_kernel_thread(&self) -> bool {
+        const PF_KTHREAD: u32 = 0x0020_0000;
+        self.flags & PF_KTHREAD != 0
+    }
+
+    pub(super) fn is_exiting(&self) -> bool {
+        const PF_EXITING: u32 = 0x4;
+        self.flags & PF_EXITING != 0
+    }
+
+    /// Between the new memory map and its arguments: `cmdline` and `environ` read empty.
+    fn is_in_exec(&self) -> bool {
+        self.start_code != 1 && self.env_end == 0
+    }
+}
+
+/// The number that names this boot (/proc/sys/kernel/random/boot_id), if it can be read.
+pub(super) fn boot_id() -> io::Result<u128> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    u128::from_str_radix(&text.trim().replace('-', ""), 16).map_err(|_| malformed())
+}
+
+/// A new program's command line and environment read empty until execve(2) is nearly done, and that
+/// is after the parent of a vfork or posix_spawn has been woken: more than half of all children read
+/// so right after `Command::spawn`. It lasts well below a millisecond, unless the file system hangs.
+const EXEC_PAUSE: Duration = Duration::from_millis(1);
+const EXEC_PAUSES: u32 = 50;
+
+fn settled(
+    pid: Pid,
+    file: &str,
+    buf: &mut Vec<u8>,
+    stat: &mut Vec<u8>,
+    mut read: impl FnMut(fmt::Arguments<'_>, &mut Vec<u8>) -> io::Result<bool>,
+) -> io::Result<bool> {
+    let mut was_settled = false;
+    let mut pauses = 0;
+    loop {
+        if !read(format_args!("{file}"), buf)? {
+            return Ok(false);
+        }
+        // Empty for good only if it was read after execve was seen to be done.
+        if !buf.is_empty() || was_settled {
+            return Ok(true);
+        }
+        if !read(format_args!("stat"), stat)? {
+            return Ok(false);
+        }
+        let Some(seen) = parsed(stat)? else {
+            return Ok(false);
+        };
+        if seen.is_kernel_thread() || seen.is_zombie() {
+            return Ok(true);
+        }
+        if seen.leader_exited() {
+            if let Some(tid) = live_thread(pid)? {
+                // False: the thread ended meanwhile, and the line stays empty.
+                read(format_args!("task/{}/{file}", tid.get()), buf)?;
+            }
+            return Ok(true);
+        }
+        if seen.is_in_exec() && pauses < EXEC_PAUSES {
+            pauses += 1;
+            // No descriptor becomes ready when execve is done, so there is nothing to wait on.
+            std::thread::sleep(EXEC_PAUSE);
+        } else {
+            was_settled = true;
+        }
+    }
+}
+
+/// A thread of the process that is not dead, if there is one.
+pub(super) fn live_thread(pid: Pid) -> io::Result<Option<Pid>> {
+    let mut proc = Proc { path: Vec::new() };
+    let mut buf = Vec::new();
+    for tid in proc.threads(pid)?.unwrap_or_default() {
+        match proc.thread_stat(pid, tid, &mut buf)? {
+            Some(stat) if !stat.leader_exited() => return Ok(Some(tid)),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+fn present(pid: Pid, mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
+    for _ in 0..2 {
+        match attempt() {
+            Ok(()) => return Ok(true),
+            Err(e) if !is_absent(&e) => return Err(e),
+            Err(_) => {}
+        }
+        match sys::kill(pid, 0) {
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(false),
+            // It exists: either hidden, or the number was given to another process in between,
+            // which the second attempt reads.
+            _ => {}
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "the process exists but /proc hides it",
+    ))
+}
+
+/// The process or thread was gone when the file was opened (`ENOENT`) or read (`ESRCH`).
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+}
+
+fn parsed(line: &[u8]) -> io::Result<Option<Stat<'_>>> {
+    let stat = Stat::parse(line).ok_or_else(malformed)?;
+    Ok((stat.threads > 0).then_some(stat))
+}
+
+/// Reads the whole file into `buf`, without the fstat and lseek of `File::read_to_end`.
+fn fill(file: &mut File, buf: &mut Vec<u8>) -> io::Result<()> {
+    buf.clear();
+    (&*file).take(u64::MAX).read_to_end(buf)?;
+    Ok(())
+}
+
+fn numbered(dir: &CStr) -> io::Result<Vec<Pid>> {
+    let mut numbers = Vec::new();
+    sys::for_each_name(dir, |name| numbers.extend(number(name).and_then(Pid::new)))?;
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn field<'a>(status: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    // The kernel escapes newlines in the name here, so a line is a field.
+    status
+        .split(|&b| b == b'\n')
+        .find_map(|line| line.strip_prefix(key))
+}
+
+pub(super) fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn plain(error: ProcError) -> io::Error {
+    match error {
+        ProcError::NotFound(_) => io::ErrorKind::NotFound.into(),
+        ProcError::PermissionDenied(_) => io::ErrorKind::PermissionDenied.into(),
+        ProcError::Io(error, _) => error,
+        other => io::Error::other(other),
+    }
+}
+
+fn foreign() -> Error {
+    Error::proc("it belongs to another PID namespace", None)
+}
+
+fn malformed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "not what the kernel writes")
+}
