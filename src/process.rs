@@ -1,0 +1,539 @@
+//! This process, not its successor.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::str::FromStr;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::error::{Error, Result};
+use super::proc::{self, Proc, Stat};
+use super::report::Reason;
+use super::sys::{self, Child, Pid};
+
+/// The name of one process for all time: a pid is used again, this is not.
+///
+/// It holds the pid, the start time, the boot, and the pidfs inode number where the kernel has one
+/// (Linux 6.9, 64-bit). Without an inode number, a process that got the same pid within the same
+/// clock tick (10 ms on most machines) cannot be told apart.
+///
+/// The text form is made for pid files: it survives the program that wrote it and a reboot.
+///
+/// ```
+/// # use process_kill::ProcessId;
+/// let me = ProcessId::of(std::process::id())?.expect("this process exists");
+/// let from_file: ProcessId = me.to_string().parse()?;
+/// assert_eq!(from_file, me);
+/// assert!(!from_file.is_gone()?);
+/// # Ok::<(), process_kill::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessId {
+    pid: Pid,
+    start_time: u64,
+    inode: Option<u64>,
+    boot: Option<u128>,
+}
+
+impl ProcessId {
+    /// Who has this pid now; `None`: no such process. A zombie still has its pid; a thread's number
+    /// is no process.
+    ///
+    /// # Errors
+    /// `Refused`: 0 or above `i32::MAX`. `Proc`: /proc cannot be used. `Io`: the process exists but
+    /// cannot be read, as under `hidepid`.
+    pub fn of(pid: u32) -> Result<Option<ProcessId>> {
+        let (pid, mut proc) = (named(pid)?, Proc::open()?);
+        match identify(pid, &mut proc) {
+            Ok(found) => Ok(found.map(|(id, _)| id)),
+            Err(e) => Err(Error::io(
+                format!("read the identity of process {}", pid.get()),
+                e,
+            )),
+        }
+    }
+
+    /// The pid it has, or had.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid.get()
+    }
+
+    /// Clock ticks after boot (proc_pid_stat(5) field 22).
+    #[must_use]
+    pub fn start_time(&self) -> u64 {
+        self.start_time
+    }
+
+    /// Whether every thread of it has ended. A zombie is gone, a successor with the same pid does
+    /// not count, and one of an earlier boot is gone.
+    ///
+    /// # Errors
+    /// `Proc`: /proc cannot be used and the kernel has no inode number to judge by. `Io`: it could
+    /// not be told.
+    pub fn is_gone(&self) -> Result<bool> {
+        let (mut proc, missing) = match Proc::open() {
+            Ok(proc) => (Some(proc), None),
+            Err(e) => (None, Some(e)),
+        };
+        let pinned = match Pinned::open(self.pid, Some(self), proc.as_mut()) {
+            Pin::NoRoom => Pinned::without_descriptor(self.pid, Some(self)),
+            pin => pin,
+        };
+        let gone = match pinned {
+            Pin::Gone => Ok(true),
+            Pin::Held(pinned) => pinned.is_gone(proc.as_mut()),
+            Pin::Refused(_) | Pin::NoRoom => Err(io::ErrorKind::Unsupported.into()),
+        };
+        gone.map_err(|e| {
+            missing.unwrap_or_else(|| Error::io(format!("tell whether {} is gone", self.pid()), e))
+        })
+    }
+
+    pub(super) fn named(&self) -> Pid {
+        self.pid
+    }
+
+    /// `stat` was read while `inode`'s pidfd, if any, held the pid.
+    pub(super) fn new(pid: Pid, stat: &Stat<'_>, inode: Option<u64>) -> ProcessId {
+        ProcessId {
+            pid,
+            start_time: stat.start_time,
+            inode,
+            boot: this_boot(),
+        }
+    }
+
+    /// `None`: only one of the two boots is known.
+    fn is_of_this_boot(&self) -> Option<bool> {
+        match (self.boot, this_boot()) {
+            (Some(then), Some(now)) => Some(then == now),
+            // Both were asked where /proc/sys is out of sight, as with `subset=pid`.
+            (None, None) => Some(true),
+            _ => None,
+        }
+    }
+}
+
+/// Read once: it does not change while this program runs.
+fn this_boot() -> Option<u128> {
+    static BOOT: OnceLock<u128> = OnceLock::new();
+    match BOOT.get() {
+        Some(boot) => Some(*boot),
+        None => proc::boot_id().ok().map(|boot| *BOOT.get_or_init(|| boot)),
+    }
+}
+
+/// `PID:START_TIME:INODE:BOOT`, where `-` stands for an inode or boot that is not known.
+impl fmt::Display for ProcessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:", self.pid(), self.start_time)?;
+        match self.inode {
+            Some(inode) => write!(f, "{inode}:")?,
+            None => f.write_str("-:")?,
+        }
+        match self.boot {
+            Some(boot) => write!(f, "{boot:032x}"),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+/// White space around it, as the newline at the end of a pid file, is allowed.
+impl FromStr for ProcessId {
+    type Err = Error;
+
+    /// # Errors
+    /// `Refused`: not what `Display` writes.
+    fn from_str(text: &str) -> Result<ProcessId> {
+        parse(text.trim()).ok_or_else(|| Error::refused("not the text form of a ProcessId"))
+    }
+}
+
+fn parse(text: &str) -> Option<ProcessId> {
+    let mut fields = text.split(':');
+    let mut number = |radix| {
+        let field = fields.next()?;
+        // from_str_radix takes a sign as well, which Display never writes.
+        match field {
+            "-" => Some(None),
+            _ if !field.bytes().all(|b| b.is_ascii_alphanumeric()) => None,
+            _ => u128::from_str_radix(field, radix).ok().map(Some),
+        }
+    };
+    let id = ProcessId {
+        pid: Pid::new(u32::try_from(number(10)??).ok()?)?,
+        start_time: u64::try_from(number(10)??).ok()?,
+        inode: number(10)?.map(u64::try_from).transpose().ok()?,
+        boot: number(16)?,
+    };
+    fields.next().is_none().then_some(id)
+}
+
+/// One pinned process: while it is held, its pid cannot come to mean another one here.
+///
+/// It is a pidfd: poll it for `POLLIN` to learn that the process is gone (pidfd_open(2)).
+///
+/// # Kernel versions
+/// Linux 5.3.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use process_kill::Process;
+/// let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
+/// let process = Process::open(child.id())?.expect("the child was not waited for");
+/// process.signal(15)?;
+/// assert!(process.wait_until_gone(Duration::from_secs(5))?);
+/// assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.wait()?), Some(15));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Process {
+    fd: OwnedFd,
+    id: ProcessId,
+}
+
+impl Process {
+    /// Pins the process that has this pid now; `None`: no such process. A zombie still has its pid;
+    /// a thread's number is no process.
+    ///
+    /// # Errors
+    /// `Refused`: 0 or above `i32::MAX`. `Proc`: /proc cannot be used. `Io`: the process exists but
+    /// cannot be read; no descriptor is free; the kernel has no pidfds or a filter forbids them
+    /// (`source()` is of kind `Unsupported`).
+    pub fn open(pid: u32) -> Result<Option<Process>> {
+        let (pid, mut proc) = (named(pid)?, Proc::open()?);
+        match identify(pid, &mut proc) {
+            Ok(None) => Ok(None),
+            Ok(Some((id, Some(fd)))) => Ok(Some(Process { fd, id })),
+            Ok(Some((_, None))) => Err(io::ErrorKind::Unsupported.into()),
+            Err(e) => Err(e),
+        }
+        .map_err(|e| Error::io(format!("open a pidfd of process {}", pid.get()), e))
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub fn id(&self) -> ProcessId {
+        self.id
+    }
+
+    /// Sends a signal to this process and never to a successor. `Ok` if it is gone.
+    ///
+    /// # Errors
+    /// `Refused`: the signal is not in `1..=64`. `Io`: `EPERM`.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        check_signal(signal)?;
+        match sys::pidfd_send_signal(self.as_fd(), signal) {
+            Ok(()) => Ok(()),
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            // A zombie of another user refuses signals too.
+            Err(_) if has_ended(self.as_fd()) => Ok(()),
+            Err(e) => Err(Error::io(
+                format!("send signal {signal} to process {}", self.id.pid()),
+                e,
+            )),
+        }
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Signals are numbered from 1 to 64 on all architectures but MIPS (signal(7)).
+pub(super) fn check_signal(signal: i32) -> Result<()> {
+    match signal {
+        1..=64 => Ok(()),
+        _ => Err(Error::refused(format!("{signal} is not a signal"))),
+    }
+}
+
+/// The number as that of a process, group or session.
+pub(super) fn named(pid: u32) -> Result<Pid> {
+    Pid::new(pid).ok_or_else(|| Error::refused(format!("{pid} is not a process number")))
+}
+
+/// What pidfd_open(2) says, told apart.
+enum Opened {
+    Pidfd(OwnedFd),
+    Nobody,
+    Thread,
+    /// No descriptor is free.
+    NoRoom(io::Error),
+    /// `ENOSYS`, or `EPERM` from a seccomp filter: pidfd_open itself never gives it.
+    Unsupported,
+}
+
+fn open_pidfd(pid: Pid) -> Opened {
+    let error = match sys::pidfd_open(pid) {
+        Ok(fd) => return Opened::Pidfd(fd),
+        Err(e) => e,
+    };
+    match error.raw_os_error() {
+        Some(libc::ESRCH) => Opened::Nobody,
+        // Also what older kernels say of a reaped leader's number that its group still bears.
+        Some(libc::ENOENT | libc::EINVAL) if is_nobody(pid) => Opened::Nobody,
+        Some(libc::ENOENT | libc::EINVAL) => Opened::Thread,
+        Some(libc::EMFILE | libc::ENFILE) => Opened::NoRoom(error),
+        _ => Opened::Unsupported,
+    }
+}
+
+/// kill(2) with signal 0 finds zombies and threads too, so `ESRCH` is proof.
+fn is_nobody(pid: Pid) -> bool {
+    matches!(sys::kill(pid, 0), Err(e) if e.raw_os_error() == Some(libc::ESRCH))
+}
+
+fn was_reaped(pidfd: BorrowedFd<'_>) -> bool {
+    matches!(sys::pidfd_send_signal(pidfd, 0), Err(e) if e.raw_os_error() == Some(libc::ESRCH))
+}
+
+fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    sys::ppoll_readable(pidfd, Some(Duration::ZERO)).unwrap_or(false)
+}
+
+/// Who has the pid now, with a pidfd where there are pidfds.
+pub(super) fn identify(
+    pid: Pid,
+    proc: &mut Proc,
+) -> io::Result<Option<(ProcessId, Option<OwnedFd>)>> {
+    let mut buf = Vec::new();
+    loop {
+        let fd = match open_pidfd(pid) {
+            Opened::Pidfd(fd) => Some(fd),
+            Opened::Nobody | Opened::Thread => return Ok(None),
+            Opened::NoRoom(e) => return Err(e),
+            Opened::Unsupported if proc.is_process(pid)? == Some(true) => None,
+            Opened::Unsupported => return Ok(None),
+        };
+        let stat = proc.stat(pid, &mut buf)?;
+        match (stat, fd) {
+            (Some(stat), None) => return Ok(Some((ProcessId::new(pid, &stat, None), None))),
+            // Not reaped until now, so it had the pid while stat was read.
+            (Some(stat), Some(fd)) if !was_reaped(fd.as_fd()) => {
+                let inode = sys::pidfs_inode(fd.as_fd());
+                return Ok(Some((ProcessId::new(pid, &stat, inode), Some(fd))));
+            }
+            (None, None) => return Ok(None),
+            // It was reaped meanwhile; the number may have a new owner.
+            _ => {}
+        }
+    }
+}
+
+/// The pidfs inode number of who has the pid now, where there is one.
+pub(super) fn pidfs_inode(pid: Pid) -> io::Result<Option<u64>> {
+    match open_pidfd(pid) {
+        Opened::Pidfd(fd) => Ok(sys::pidfs_inode(fd.as_fd())),
+        Opened::Nobody | Opened::Thread | Opened::Unsupported => Ok(None),
+        Opened::NoRoom(e) => Err(e),
+    }
+}
+
+/// One process as the engine holds it: nothing else can be signalled through it.
+pub(super) struct Pinned {
+    pid: Pid,
+    start_time: Option<u64>,
+    pub(super) is_kernel_thread: bool,
+    hold: Hold,
+}
+
+enum Hold {
+    Pidfd(OwnedFd),
+    /// No pidfd: our own child, which keeps its pid until we wait for it.
+    Child,
+    /// No pidfd: a stranger, known by its start time.
+    StartTime,
+}
+
+pub(super) enum Pin {
+    Held(Pinned),
+    Gone,
+    Refused(Reason),
+    /// No descriptor is free.
+    NoRoom,
+}
+
+impl Pinned {
+    /// Pins the process that has the pid now or, with `expected`, that very process.
+    pub(super) fn open(pid: Pid, expected: Option<&ProcessId>, proc: Option<&mut Proc>) -> Pin {
+        match expected.map(ProcessId::is_of_this_boot) {
+            Some(Some(false)) => return Pin::Gone,
+            Some(None) => return Pin::Refused(Reason::Unverifiable),
+            _ => {}
+        }
+        let fd = match open_pidfd(pid) {
+            Opened::Pidfd(fd) => fd,
+            Opened::Nobody => return Pin::Gone,
+            Opened::Thread if expected.is_some() => return Pin::Gone,
+            Opened::Thread => return Pin::Refused(Reason::Thread),
+            Opened::NoRoom(_) => return Pin::NoRoom,
+            Opened::Unsupported => return Pinned::without_pidfd(pid, expected, proc),
+        };
+        let mut buf = Vec::new();
+        let stat = match proc.map(|proc| proc.stat(pid, &mut buf)) {
+            Some(Ok(stat)) => stat,
+            Some(Err(e)) if is_no_room(&e) => return Pin::NoRoom,
+            // Hidden, or no /proc: the pidfd alone judges.
+            Some(Err(_)) | None => None,
+        };
+        let inode = expected.and_then(|id| id.inode.zip(sys::pidfs_inode(fd.as_fd())));
+        match (expected, inode, stat) {
+            (Some(_), Some((then, now)), _) if then != now => return Pin::Gone,
+            (Some(id), None, Some(stat)) if id.start_time != stat.start_time => return Pin::Gone,
+            (Some(_), None, None) if !has_ended(fd.as_fd()) => {
+                return Pin::Refused(Reason::Unverifiable);
+            }
+            _ => {}
+        }
+        if stat.is_none_or(|stat| stat.leader_exited()) && has_ended(fd.as_fd()) {
+            return Pin::Gone;
+        }
+        Pin::Held(Pinned {
+            pid,
+            start_time: stat.map(|stat| stat.start_time),
+            is_kernel_thread: stat.is_some_and(|stat| stat.is_kernel_thread()),
+            hold: Hold::Pidfd(fd),
+        })
+    }
+
+    /// As [`Pinned::open`] where pidfds are not to be had.
+    fn without_pidfd(pid: Pid, expected: Option<&ProcessId>, proc: Option<&mut Proc>) -> Pin {
+        let Some(proc) = proc else {
+            return Pinned::without_descriptor(pid, expected);
+        };
+        let mut buf = Vec::new();
+        let stat = match (proc.is_process(pid), proc.stat(pid, &mut buf)) {
+            (Ok(Some(false)), _) if expected.is_none() => return Pin::Refused(Reason::Thread),
+            (Ok(Some(true)), Ok(Some(stat))) => stat,
+            (Ok(_), Ok(_)) => return Pin::Gone,
+            _ => return Pinned::without_descriptor(pid, expected),
+        };
+        if expected.is_some_and(|id| id.start_time != stat.start_time) {
+            return Pin::Gone;
+        }
+        let pinned = Pinned {
+            pid,
+            start_time: Some(stat.start_time),
+            is_kernel_thread: stat.is_kernel_thread(),
+            hold: match sys::waitid_nowait(pid) {
+                Ok(Child::Exited) => return Pin::Gone,
+                Ok(Child::Running) => Hold::Child,
+                Ok(Child::NotOurs) | Err(_) => Hold::StartTime,
+            },
+        };
+        match pinned.is_gone(Some(proc)) {
+            Ok(true) => Pin::Gone,
+            Ok(false) => Pin::Held(pinned),
+            Err(_) => Pin::Refused(Reason::Unverifiable),
+        }
+    }
+
+    /// With neither pidfd nor /proc, only our own children can be told from threads and successors.
+    pub(super) fn without_descriptor(pid: Pid, expected: Option<&ProcessId>) -> Pin {
+        match (sys::waitid_nowait(pid), expected) {
+            // Whoever was expected: it is this zombie or was here before it.
+            (Ok(Child::Exited), _) => Pin::Gone,
+            (Ok(Child::Running), None) => Pin::Held(Pinned {
+                pid,
+                start_time: None,
+                is_kernel_thread: false,
+                hold: Hold::Child,
+            }),
+            _ if is_nobody(pid) => Pin::Gone,
+            _ => Pin::Refused(Reason::Unverifiable),
+        }
+    }
+
+    pub(super) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.hold {
+            Hold::Pidfd(fd) => Some(fd.as_fd()),
+            _ => None,
+        }
+    }
+
+    /// Whether every thread of it has ended.
+    pub(super) fn is_gone(&self, proc: Option<&mut Proc>) -> io::Result<bool> {
+        match &self.hold {
+            Hold::Pidfd(fd) => sys::ppoll_readable(fd.as_fd(), Some(Duration::ZERO)),
+            Hold::Child => match sys::waitid_nowait(self.pid)? {
+                Child::Running => Ok(false),
+                Child::Exited => Ok(true),
+                // Somebody has reaped it, or SIGCHLD is ignored, which reaps at once.
+                Child::NotOurs => self.is_gone_by_start_time(proc),
+            },
+            Hold::StartTime => self.is_gone_by_start_time(proc),
+        }
+    }
+
+    fn is_gone_by_start_time(&self, proc: Option<&mut Proc>) -> io::Result<bool> {
+        if is_nobody(self.pid) {
+            return Ok(true);
+        }
+        let (Some(proc), Some(then)) = (proc, self.start_time) else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let mut buf = Vec::new();
+        match proc.stat(self.pid, &mut buf)? {
+            Some(now) if now.start_time == then && now.leader_exited() => {
+                Ok(now.is_zombie() || proc::live_thread(self.pid)?.is_none())
+            }
+            Some(now) => Ok(now.start_time != then),
+            None => Ok(true),
+        }
+    }
+
+    /// Sends a signal; `Ok(false)` if the process is gone, `EPERM` if it is not ours to signal.
+    pub(super) fn signal(&self, signal: i32, proc: Option<&mut Proc>) -> io::Result<bool> {
+        let sent = match &self.hold {
+            Hold::Pidfd(fd) => match sys::pidfd_send_signal(fd.as_fd(), signal) {
+                // A filter may forbid this call alone. The poll says that the number is still its.
+                Err(e) if is_filtered(&e) && sys::kill(self.pid, 0).is_ok() => {
+                    match self.is_gone(None)? {
+                        true => return Ok(false),
+                        false => sys::kill(self.pid, signal),
+                    }
+                }
+                sent => sent,
+            },
+            _ => match self.is_gone(proc)? {
+                true => return Ok(false),
+                false => sys::kill(self.pid, signal),
+            },
+        };
+        match sent {
+            Ok(()) => Ok(true),
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// By what to find the process again once its pidfd is closed; `None` where that is not sure.
+    pub(super) fn identity(&self) -> Option<ProcessId> {
+        let fd = self.pidfd()?;
+        let inode = sys::pidfs_inode(fd);
+        // If it was reaped before now, the start time may be a successor's.
+        if inode.is_none() && (self.start_time.is_none() || was_reaped(fd)) {
+            return None;
+        }
+        Some(ProcessId {
+            pid: self.pid,
+            start_time: self.start_time.unwrap_or_default(),
+            inode,
+            boot: this_boot(),
+        })
+    }
+}
+
+/// `ENOSYS` or `EPERM`, the answers that seccomp filters give.
+fn is_filtered(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+}
+
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
