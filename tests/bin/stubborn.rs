@@ -1,0 +1,220 @@
+//! The victim of the tests. What it does is said in the variable `STUBBORN`, so that its arguments
+//! are free to be anything: words, carried out in order, and `{ words }` for a child, `thread{ words }`
+//! for a child forked by a thread that is not the leader and lives on.
+//!
+//! When a process of the tree has done its words it writes `ready PID [PORT]` to standard output,
+//! which all inherit: end-of-file there says that all are gone. It answers `ping` with `pong PID`, and
+//! ends at end-of-file on standard input, or after five minutes.
+//!
+//! A binary of the package cannot use its dev-dependencies, so it calls libc itself.
+#![expect(unsafe_code, reason = "system calls on itself and its own children")]
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+use std::process::{Command, exit, id};
+
+/// The result of a system call; -1 ends the program with the reason.
+macro_rules! sys {
+    ($call:expr) => {{
+        // SAFETY: every call below takes integers, or pointers to live values of the right type.
+        let result = unsafe { $call };
+        assert!(result != -1, "{}", std::io::Error::last_os_error());
+        result
+    }};
+}
+
+fn main() {
+    // SAFETY: an integer.
+    unsafe { libc::alarm(300) };
+    let spec = std::env::var("STUBBORN").unwrap_or_default();
+    let words: Vec<&str> = spec.split_whitespace().collect();
+    let mut said = format!("ready {}", id());
+    let mut after: Vec<&str> = Vec::new();
+    // Kept open until the end.
+    let mut listeners = Vec::new();
+    let mut locks = Vec::new();
+    let mut rest = words.as_slice();
+    while let Some((&word, tail)) = rest.split_first() {
+        rest = tail;
+        let (verb, value) = word.split_once('=').unwrap_or((word, ""));
+        match verb {
+            "{" => rest = child(rest, false),
+            "thread{" => rest = child(rest, true),
+            "ignore" => {
+                let signal = match value {
+                    "TERM" => libc::SIGTERM,
+                    "HUP" => libc::SIGHUP,
+                    "INT" => libc::SIGINT,
+                    _ => panic!("no such signal: {value}"),
+                };
+                // SAFETY: SIG_IGN runs no code of ours.
+                unsafe { libc::signal(signal, libc::SIG_IGN) };
+            }
+            "setsid" => drop(sys!(libc::setsid())),
+            "setpgid" => drop(sys!(libc::setpgid(0, 0))),
+            "name" => {
+                let name = CString::new(value).unwrap();
+                sys!(libc::prctl(libc::PR_SET_NAME, name.as_ptr()));
+            }
+            "chdir" => std::env::set_current_dir(value).unwrap(),
+            "listen" => {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                said += &format!(" {}", listener.local_addr().unwrap().port());
+                listeners.push(listener);
+            }
+            "flock" => {
+                let file = File::create(value).unwrap();
+                sys!(libc::flock(file.as_raw_fd(), libc::LOCK_EX));
+                locks.push(file);
+            }
+            "threads" => {
+                for _ in 0..value.parse().unwrap() {
+                    std::thread::spawn(|| {
+                        loop {
+                            std::thread::park()
+                        }
+                    });
+                }
+            }
+            "reuse" => reuse(value.parse().unwrap(), &mut said),
+            "exit" | "stop" | "spin" | "leader-exits" | "churn" | "trace" => after.push(word),
+            _ => panic!("no such word: {word}"),
+        }
+    }
+    let mut trace = None;
+    if let Some(pid) = after.iter().find_map(|word| word.strip_prefix("trace=")) {
+        let pid: libc::pid_t = pid.parse().unwrap();
+        let options = libc::PTRACE_O_TRACEEXIT;
+        sys!(libc::ptrace(libc::PTRACE_SEIZE, pid, 0, options));
+        trace = Some(pid);
+    }
+    say(&said);
+    for word in after {
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("exit", _) => exit(0),
+            ("stop", _) => drop(sys!(libc::raise(libc::SIGSTOP))),
+            ("spin", _) => loop {
+                std::hint::spin_loop()
+            },
+            ("leader-exits", _) => {
+                std::thread::spawn(serve);
+                // SAFETY: ends this thread alone; the other one owns nothing of its stack.
+                unsafe { libc::syscall(libc::SYS_exit, 0) };
+            }
+            ("churn", threads) => {
+                for _ in 1..threads.parse().unwrap() {
+                    std::thread::spawn(churn);
+                }
+                std::thread::spawn(serve);
+                churn();
+            }
+            _ => {}
+        }
+    }
+    if let Some(pid) = trace {
+        hold(pid);
+    }
+    serve();
+}
+
+/// Starts this program again for the words up to the closing brace, and returns those after it.
+fn child<'a>(words: &'a [&'a str], by_thread: bool) -> &'a [&'a str] {
+    let mut depth = 1;
+    let end = words.iter().position(|word| {
+        depth += i32::from(word.ends_with('{')) - i32::from(*word == "}");
+        depth == 0
+    });
+    let end = end.expect("a closing brace");
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env("STUBBORN", words[..end].join(" "));
+    let mut start = move || drop(command.spawn().unwrap());
+    if by_thread {
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            start();
+            tell.send(()).unwrap();
+            loop {
+                std::thread::park();
+            }
+        });
+        told.recv().unwrap();
+    } else {
+        start();
+    }
+    &words[end + 1..]
+}
+
+/// One write: lines of several processes do not mix.
+fn say(line: &str) {
+    std::io::stdout()
+        .write_all(format!("{line}\n").as_bytes())
+        .unwrap();
+    std::io::stdout().flush().unwrap();
+}
+
+fn serve() {
+    let mut buf = [0; 5];
+    loop {
+        match std::io::stdin().read(&mut buf) {
+            Ok(0) => exit(0),
+            Ok(_) => say(&format!("pong {}", id())),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => panic!("{e}"),
+        }
+    }
+}
+
+/// Forks and reaps children that exit at once, without pause.
+fn churn() {
+    loop {
+        match sys!(libc::fork()) {
+            // SAFETY: ends the child at once.
+            0 => unsafe { libc::_exit(0) },
+            child => drop(sys!(libc::waitpid(child, std::ptr::null_mut(), 0))),
+        }
+    }
+}
+
+/// Keeps the traced process in the stop it enters on its way out, until our own end.
+fn hold(pid: libc::pid_t) {
+    loop {
+        let mut status = 0;
+        sys!(libc::waitpid(pid, &raw mut status, libc::__WALL));
+        if status >> 8 == libc::SIGTRAP | (libc::PTRACE_EVENT_EXIT << 8) {
+            say("held");
+            return;
+        }
+        // Stops of seized processes carry their event above the signal; only plain ones deliver it.
+        let signal = if status >> 16 == 0 {
+            libc::WSTOPSIG(status)
+        } else {
+            0
+        };
+        sys!(libc::ptrace(libc::PTRACE_CONT, pid, 0, signal));
+    }
+}
+
+/// Forks a child that gets the given pid (clone3(2) with `set_tid`, Linux 5.5, root) and serves in
+/// its parent's stead; says `taken` if another process has the pid.
+fn reuse(pid: libc::pid_t, said: &mut String) {
+    // SAFETY: all fields are integers, for which zero is valid.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.exit_signal = libc::SIGCHLD as u64;
+    args.set_tid = (&raw const pid) as u64;
+    args.set_tid_size = 1;
+    // SAFETY: without CLONE_VM this is fork(2), in a process of one thread; the size is the struct's.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) } {
+        0 => *said = format!("ready {}", id()),
+        -1 => {
+            say("taken");
+            exit(1);
+        }
+        _ => {
+            sys!(libc::waitpid(pid, std::ptr::null_mut(), 0));
+            exit(0);
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Victims, and processes of their own for tests that need one.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long to wait for what must happen, before a test fails rather than hangs.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A tree of stubborn processes; see `tests/bin/stubborn.rs`. All end with it.
+pub struct Victim {
+    child: Child,
+    leash: Option<ChildStdin>,
+    out: BufReader<ChildStdout>,
+    /// Pid and port of each, in the order they got ready: not the order of the specification.
+    pub ready: Vec<(u32, Option<u16>)>,
+}
+
+/// The command for a stubborn process, to be given arguments, directory or environment.
+pub fn stubborn(spec: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stubborn"));
+    command.env("STUBBORN", spec);
+    command
+}
+
+impl Victim {
+    pub fn start(spec: &str) -> Victim {
+        Victim::spawn(stubborn(spec))
+    }
+
+    /// Returns when every process of the tree is ready.
+    pub fn spawn(mut command: Command) -> Victim {
+        let spec = command
+            .get_envs()
+            .find_map(|(key, value)| (key == "STUBBORN").then_some(value?));
+        let spec = spec.expect("a stubborn command").to_str().unwrap();
+        let count = 1 + spec
+            .split_whitespace()
+            .filter(|word| word.ends_with('{'))
+            .count();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut victim = Victim {
+            leash: child.stdin.take(),
+            out: BufReader::new(child.stdout.take().unwrap()),
+            child,
+            ready: Vec::new(),
+        };
+        for _ in 0..count {
+            let line = victim.line();
+            let mut words = line
+                .strip_prefix("ready ")
+                .unwrap_or_else(|| panic!("{line}"))
+                .split(' ');
+            let pid = words.next().unwrap().parse().unwrap();
+            victim
+                .ready
+                .push((pid, words.next().map(|port| port.parse().unwrap())));
+        }
+        victim
+    }
+
+    /// The first process, a child of the test.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All processes, the first one included, ascending.
+    pub fn pids(&self) -> Vec<u32> {
+        let mut pids: Vec<u32> = self.ready.iter().map(|&(pid, _)| pid).collect();
+        pids.sort_unstable();
+        pids
+    }
+
+    /// The processes but the first one, ascending.
+    pub fn others(&self) -> Vec<u32> {
+        self.pids()
+            .into_iter()
+            .filter(|&pid| pid != self.pid())
+            .collect()
+    }
+
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// The next line that one of them says.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        // A line is one write, so what is readable is at least a line.
+        if self.out.buffer().is_empty() {
+            readable(self.out.get_ref(), PATIENCE);
+        }
+        self.out.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// Whether a single victim still runs code: one with a SIGKILL pending does not.
+    pub fn answers(&mut self) -> bool {
+        let Some(leash) = &mut self.leash else {
+            return false;
+        };
+        leash.write_all(b"ping\n").is_ok() && self.line().starts_with("pong")
+    }
+
+    /// Lets go of all: those that still run code exit.
+    pub fn let_go(&mut self) {
+        self.leash = None;
+    }
+
+    /// Waits for the end-of-file that says, by none of our own code, that all of the tree are gone.
+    pub fn all_gone(&mut self) {
+        let end = Instant::now() + PATIENCE;
+        let mut said = [0; 4096];
+        loop {
+            if self.out.buffer().is_empty() {
+                readable(
+                    self.out.get_ref(),
+                    end.saturating_duration_since(Instant::now()),
+                );
+            }
+            if self.out.read(&mut said).unwrap() == 0 {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        self.leash = None;
+        // The numbers are still theirs: an exited child keeps its pid until it is waited for, and
+        // orphans that are gone have closed the pipe.
+        let _ = self.child.kill();
+        for pid in self.others() {
+            if std::fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|env| env.windows(9).any(|w| w == b"STUBBORN="))
+            {
+                let _ = kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL);
+            }
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until there is something to read, or end-of-file.
+pub fn readable(fd: impl AsFd, within: Duration) {
+    let end = Instant::now() + within;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap();
+        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) => panic!("nothing was said within {within:?}"),
+            Ok(_) => return,
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => panic!("{e}"),
+        }
+    }
+}
+
+/// The states of all threads of a process, the leader's first; empty once it was reaped.
+pub fn states(pid: u32) -> Vec<char> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let mut tids: Vec<u32> = tasks
+        .map(|task| task.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    tids.sort_unstable();
+    let state = |tid: u32| {
+        let stat = std::fs::read(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
+        let end = stat.iter().rposition(|&b| b == b')')?;
+        stat.get(end + 2).map(|&state| char::from(state))
+    };
+    tids.into_iter().filter_map(state).collect()
+}
+
+/// Waits until `done`, looking again and again, and fails the test if it takes too long.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "never happened: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// True in a process of its own that runs this test alone. Elsewhere it starts that process, by way
+/// of `wrapper` (as `unshare --pid --fork`), sees it pass, and returns false.
+pub fn run_alone(test: &str, wrapper: &[&str]) -> bool {
+    const INSIDE: &str = "PROCESS_KILL_TEST_ALONE";
+    let test = test.strip_prefix("it::").unwrap_or(test);
+    if std::env::var(INSIDE).is_ok_and(|inside| inside == test) {
+        return true;
+    }
+    let mut command = Command::new("timeout");
+    command
+        .args(["--signal=KILL", "120"])
+        .args(wrapper)
+        .arg(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+    let output = command
+        .env(INSIDE, test)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    // A test that was not found passes too.
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{}\n{said}",
+        output.status
+    );
+    for line in said.lines().filter(|line| line.starts_with("skipped")) {
+        println!("{line}");
+    }
+    false
+}
+
+/// `alone!(name_of_this_test, wrapper..)`: see [`run_alone`].
+macro_rules! alone {
+    ($test:ident $(, $wrapper:expr)* $(,)?) => {
+        $crate::fixture::run_alone(concat!(module_path!(), "::", stringify!($test)), &[$($wrapper),*])
+    };
+}
+pub(crate) use alone;
+
+/// Whether a test that needs root can run; says so if it cannot.
+pub fn is_root(test: &str) -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        println!("skipped: {test} needs root");
+    }
+    root
+}
+
+/// Runs `f` in a thread that has the rights of `nobody`, while the rest of the program keeps its own.
+pub fn as_nobody<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // The system call itself, unlike setresuid(3), changes the calling thread alone.
+            const NOBODY: libc::uid_t = 65534;
+            // SAFETY: three integers.
+            let rc = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+            assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
+            f()
+        });
+        thread.join().unwrap()
+    })
+}

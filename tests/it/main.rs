@@ -1,0 +1,6 @@
+//! The promises of the crate, kept against real processes, real signals and the real /proc.
+#![expect(unsafe_code, reason = "system calls that no library wraps")]
+#![allow(missing_docs, unreachable_pub, reason = "tests")]
+
+mod fixture;
+mod kill;
