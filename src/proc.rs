@@ -156,6 +156,16 @@ impl Proc {
     }
 }
 
+/// /proc if it can be used, looked at when it is first asked for: most kills need none.
+#[derive(Default)]
+pub(super) struct MaybeProc(Option<Option<Proc>>);
+
+impl MaybeProc {
+    pub(super) fn get(&mut self) -> Option<&mut Proc> {
+        self.0.get_or_insert_with(|| Proc::open().ok()).as_mut()
+    }
+}
+
 /// An open /proc/PID: what is read through it is this process's or an error, never a successor's.
 pub(super) struct Dir {
     pid: Pid,

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::error::{Error, Result};
-use super::proc::{self, Proc, Stat};
+use super::proc::{self, MaybeProc, Proc, Stat};
 use super::report::Reason;
 use super::sys::{self, Child, Pid};
 
@@ -73,21 +73,23 @@ impl ProcessId {
     /// `Proc`: /proc cannot be used and the kernel has no inode number to judge by. `Io`: it could
     /// not be told.
     pub fn is_gone(&self) -> Result<bool> {
-        let (mut proc, missing) = match Proc::open() {
-            Ok(proc) => (Some(proc), None),
-            Err(e) => (None, Some(e)),
-        };
-        let pinned = match Pinned::open(self.pid, Some(self), proc.as_mut()) {
+        let mut proc = MaybeProc::default();
+        let pinned = match Pinned::open(self.pid, Some(self), &mut proc) {
             Pin::NoRoom => Pinned::without_descriptor(self.pid, Some(self)),
             pin => pin,
         };
         let gone = match pinned {
-            Pin::Gone => Ok(true),
-            Pin::Held(pinned) => pinned.is_gone(proc.as_mut()),
+            Pin::Gone => return Ok(true),
+            Pin::Held(pinned) => pinned.is_gone(&mut proc),
             Pin::Refused(_) | Pin::NoRoom => Err(io::ErrorKind::Unsupported.into()),
         };
-        gone.map_err(|e| {
-            missing.unwrap_or_else(|| Error::io(format!("tell whether {} is gone", self.pid()), e))
+        gone.or_else(|e| {
+            // If /proc is what is missing, say so.
+            Proc::open()?;
+            Err(Error::io(
+                format!("tell whether process {} is gone", self.pid()),
+                e,
+            ))
         })
     }
 
@@ -360,7 +362,7 @@ pub(super) enum Pin {
 
 impl Pinned {
     /// Pins the process that has the pid now or, with `expected`, that very process.
-    pub(super) fn open(pid: Pid, expected: Option<&ProcessId>, proc: Option<&mut Proc>) -> Pin {
+    pub(super) fn open(pid: Pid, expected: Option<&ProcessId>, proc: &mut MaybeProc) -> Pin {
         match expected.map(ProcessId::is_of_this_boot) {
             Some(Some(false)) => return Pin::Gone,
             Some(None) => return Pin::Refused(Reason::Unverifiable),
@@ -374,40 +376,63 @@ impl Pinned {
             Opened::NoRoom(_) => return Pin::NoRoom,
             Opened::Unsupported => return Pinned::without_pidfd(pid, expected, proc),
         };
+        let inode = expected.and_then(|id| id.inode.zip(sys::pidfs_inode(fd.as_fd())));
+        if inode.is_some_and(|(then, now)| then != now) {
+            return Pin::Gone;
+        }
+        let is_identified = expected.is_none() || inode.is_some();
+        let mut pinned = Pinned {
+            pid,
+            start_time: None,
+            is_kernel_thread: false,
+            hold: Hold::Pidfd(fd),
+        };
+        if is_identified && pinned.is_known_user_process() {
+            return pinned.unless_gone();
+        }
         let mut buf = Vec::new();
-        let stat = match proc.map(|proc| proc.stat(pid, &mut buf)) {
+        let stat = match proc.get().map(|proc| proc.stat(pid, &mut buf)) {
             Some(Ok(stat)) => stat,
             Some(Err(e)) if is_no_room(&e) => return Pin::NoRoom,
             // Hidden, or no /proc: the pidfd alone judges.
             Some(Err(_)) | None => None,
         };
-        let inode = expected.and_then(|id| id.inode.zip(sys::pidfs_inode(fd.as_fd())));
-        match (expected, inode, stat) {
-            (Some(_), Some((then, now)), _) if then != now => return Pin::Gone,
-            (Some(id), None, Some(stat)) if id.start_time != stat.start_time => return Pin::Gone,
-            (Some(_), None, None) if !has_ended(fd.as_fd()) => {
-                return Pin::Refused(Reason::Unverifiable);
-            }
-            _ => {}
+        if let Some(stat) = stat {
+            pinned.start_time = Some(stat.start_time);
+            pinned.is_kernel_thread = stat.is_kernel_thread();
         }
-        if stat.is_none_or(|stat| stat.leader_exited()) && has_ended(fd.as_fd()) {
-            return Pin::Gone;
+        match (expected, pinned.start_time) {
+            (Some(id), Some(now)) if !is_identified && id.start_time != now => Pin::Gone,
+            (Some(_), None) if !is_identified => match pinned.unless_gone() {
+                Pin::Held(_) => Pin::Refused(Reason::Unverifiable),
+                pin => pin,
+            },
+            _ => pinned.unless_gone(),
         }
-        Pin::Held(Pinned {
-            pid,
-            start_time: stat.map(|stat| stat.start_time),
-            is_kernel_thread: stat.is_some_and(|stat| stat.is_kernel_thread()),
-            hold: Hold::Pidfd(fd),
-        })
+    }
+
+    /// A kernel thread's parent is kthreadd, which has pid 2, or init's namesake 0. This spares most
+    /// targets the look at /proc that costs more than the kill.
+    fn is_known_user_process(&self) -> bool {
+        const KTHREADD: u32 = 2;
+        let parent = self.pidfd().and_then(|fd| sys::pidfd_get_parent(fd).ok());
+        self.pid.get() != KTHREADD && parent.is_some_and(|parent| parent != KTHREADD && parent != 0)
+    }
+
+    fn unless_gone(self) -> Pin {
+        match self.pidfd().is_some_and(has_ended) {
+            true => Pin::Gone,
+            false => Pin::Held(self),
+        }
     }
 
     /// As [`Pinned::open`] where pidfds are not to be had.
-    fn without_pidfd(pid: Pid, expected: Option<&ProcessId>, proc: Option<&mut Proc>) -> Pin {
-        let Some(proc) = proc else {
+    fn without_pidfd(pid: Pid, expected: Option<&ProcessId>, proc: &mut MaybeProc) -> Pin {
+        let Some(open) = proc.get() else {
             return Pinned::without_descriptor(pid, expected);
         };
         let mut buf = Vec::new();
-        let stat = match (proc.is_process(pid), proc.stat(pid, &mut buf)) {
+        let stat = match (open.is_process(pid), open.stat(pid, &mut buf)) {
             (Ok(Some(false)), _) if expected.is_none() => return Pin::Refused(Reason::Thread),
             (Ok(Some(true)), Ok(Some(stat))) => stat,
             (Ok(_), Ok(_)) => return Pin::Gone,
@@ -426,7 +451,7 @@ impl Pinned {
                 Ok(Child::NotOurs) | Err(_) => Hold::StartTime,
             },
         };
-        match pinned.is_gone(Some(proc)) {
+        match pinned.is_gone(proc) {
             Ok(true) => Pin::Gone,
             Ok(false) => Pin::Held(pinned),
             Err(_) => Pin::Refused(Reason::Unverifiable),
@@ -457,7 +482,7 @@ impl Pinned {
     }
 
     /// Whether every thread of it has ended.
-    pub(super) fn is_gone(&self, proc: Option<&mut Proc>) -> io::Result<bool> {
+    pub(super) fn is_gone(&self, proc: &mut MaybeProc) -> io::Result<bool> {
         match &self.hold {
             Hold::Pidfd(fd) => sys::ppoll_readable(fd.as_fd(), Some(Duration::ZERO)),
             Hold::Child => match sys::waitid_nowait(self.pid)? {
@@ -470,11 +495,11 @@ impl Pinned {
         }
     }
 
-    fn is_gone_by_start_time(&self, proc: Option<&mut Proc>) -> io::Result<bool> {
+    fn is_gone_by_start_time(&self, proc: &mut MaybeProc) -> io::Result<bool> {
         if is_nobody(self.pid) {
             return Ok(true);
         }
-        let (Some(proc), Some(then)) = (proc, self.start_time) else {
+        let (Some(proc), Some(then)) = (proc.get(), self.start_time) else {
             return Err(io::ErrorKind::Unsupported.into());
         };
         let mut buf = Vec::new();
@@ -488,12 +513,12 @@ impl Pinned {
     }
 
     /// Sends a signal; `Ok(false)` if the process is gone, `EPERM` if it is not ours to signal.
-    pub(super) fn signal(&self, signal: i32, proc: Option<&mut Proc>) -> io::Result<bool> {
+    pub(super) fn signal(&self, signal: i32, proc: &mut MaybeProc) -> io::Result<bool> {
         let sent = match &self.hold {
             Hold::Pidfd(fd) => match sys::pidfd_send_signal(fd.as_fd(), signal) {
                 // A filter may forbid this call alone. The poll says that the number is still its.
                 Err(e) if is_filtered(&e) && sys::kill(self.pid, 0).is_ok() => {
-                    match self.is_gone(None)? {
+                    match self.is_gone(proc)? {
                         true => return Ok(false),
                         false => sys::kill(self.pid, signal),
                     }

@@ -67,6 +67,15 @@ pub(super) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Resul
     Ok(())
 }
 
+/// ioctl_pidfd(2) `PIDFD_GET_INFO`, Linux 6.13: the parent's pid, 0 for one outside our PID namespace.
+pub(super) fn pidfd_get_parent(pidfd: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = MaybeUninit::<libc::pidfd_info>::zeroed();
+    // SAFETY: the request number bears the size of the struct, which is valid for writes.
+    check(unsafe { libc::ioctl(pidfd.as_raw_fd(), libc::PIDFD_GET_INFO, info.as_mut_ptr()) })?;
+    // SAFETY: all of its fields are integers, for which zero is valid.
+    Ok(unsafe { info.assume_init() }.ppid)
+}
+
 /// kill(2) of one process; signal 0 only asks whether it may be signalled.
 pub(super) fn kill(pid: Pid, signal: i32) -> io::Result<()> {
     // SAFETY: kill takes two integers; `Pid` is positive, so this names one process.
@@ -139,11 +148,9 @@ pub(super) fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Option<u64> {
     // SAFETY: `stat` is valid for writes, the descriptor is open.
     check(unsafe { libc::fstat(pidfd.as_raw_fd(), stat.as_mut_ptr()) }).ok()?;
     // SAFETY: filled by the successful fstat.
-    #[allow(
-        clippy::unnecessary_cast,
-        reason = "st_ino is 32 bits wide on some targets"
-    )]
-    Some(unsafe { stat.assume_init() }.st_ino as u64)
+    let stat = unsafe { stat.assume_init() };
+    #[allow(clippy::unnecessary_cast, reason = "narrower on some targets")]
+    Some(stat.st_ino as u64)
 }
 
 /// Whether a procfs is mounted at `path` (statfs(2)).
@@ -218,12 +225,10 @@ pub(super) fn link_count(path: &CStr) -> io::Result<u64> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: a NUL-terminated path, and `stat` is valid for writes.
     check(unsafe { libc::stat(path.as_ptr(), stat.as_mut_ptr()) })?;
-    #[allow(
-        clippy::unnecessary_cast,
-        reason = "the width of st_nlink differs by target"
-    )]
     // SAFETY: filled by the successful stat.
-    Ok(unsafe { stat.assume_init() }.st_nlink as u64)
+    let stat = unsafe { stat.assume_init() };
+    #[allow(clippy::unnecessary_cast, reason = "narrower on some targets")]
+    Ok(stat.st_nlink as u64)
 }
 
 /// A POSIX extended regular expression, compiled by regcomp(3) for matching only.

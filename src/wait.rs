@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use super::error::{Error, Result};
-use super::proc::Proc;
+use super::proc::{MaybeProc, Proc};
 use super::process::{Pin, Pinned, Process, ProcessId};
 use super::report::{Coverage, Outcome, Reason, Report, Survivor};
 use super::sys::{self, Pid};
@@ -59,11 +59,7 @@ fn pidfd_is_gone(pidfd: BorrowedFd<'_>, deadline: Deadline) -> io::Result<bool> 
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-fn is_gone_by(
-    pinned: &Pinned,
-    deadline: Deadline,
-    mut proc: Option<&mut Proc>,
-) -> io::Result<bool> {
+fn is_gone_by(pinned: &Pinned, deadline: Deadline, proc: &mut MaybeProc) -> io::Result<bool> {
     if let Some(pidfd) = pinned.pidfd() {
         return pidfd_is_gone(pidfd, deadline);
     }
@@ -71,7 +67,7 @@ fn is_gone_by(
     loop {
         // Taken before the look, so that the last look is never older than the deadline.
         let left = deadline.left();
-        if pinned.is_gone(proc.as_deref_mut())? {
+        if pinned.is_gone(proc)? {
             return Ok(true);
         }
         match left {
@@ -87,8 +83,7 @@ fn is_gone_by(
 /// The targets of one call, from the first look to the verdict.
 pub(super) struct Batch {
     started: Instant,
-    /// `None`: no usable /proc. Pidfds and waitid(2) judge alone then.
-    proc: Option<Proc>,
+    proc: MaybeProc,
     targets: Vec<Target>,
 }
 
@@ -117,16 +112,13 @@ impl Batch {
     ) -> Batch {
         let mut batch = Batch {
             started: Instant::now(),
-            proc: None,
+            proc: MaybeProc::default(),
             targets: Vec::new(),
         };
         let mut seen = HashSet::new();
         for (number, expected) in named {
             if !seen.insert((number, expected)) {
                 continue;
-            }
-            if batch.targets.is_empty() {
-                batch.proc = Proc::open().ok();
             }
             let state = match Pid::new(number) {
                 None => State::Refused(Reason::InvalidPid),
@@ -153,7 +145,7 @@ impl Batch {
 
     fn pin(&mut self, pid: Pid, expected: Option<&ProcessId>) -> State {
         let pin = loop {
-            match Pinned::open(pid, expected, self.proc.as_mut()) {
+            match Pinned::open(pid, expected, &mut self.proc) {
                 Pin::NoRoom if self.make_room() => {}
                 Pin::NoRoom => break Pinned::without_descriptor(pid, expected),
                 pin => break pin,
@@ -192,7 +184,7 @@ impl Batch {
         &mut self,
         index: usize,
         outcome: Outcome,
-        act: impl FnOnce(&Pinned, Option<&mut Proc>) -> io::Result<bool>,
+        act: impl FnOnce(&Pinned, &mut MaybeProc) -> io::Result<bool>,
     ) {
         if let State::Parked(id) = self.targets[index].state {
             self.targets[index].state = match self.pin(id.named(), Some(&id)) {
@@ -204,7 +196,7 @@ impl Batch {
         let State::Live(pinned) = &target.state else {
             return;
         };
-        match act(pinned, self.proc.as_mut()) {
+        match act(pinned, &mut self.proc) {
             Ok(true) => target.state = State::Gone(outcome),
             Ok(false) => {}
             Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
@@ -218,9 +210,9 @@ impl Batch {
     pub(super) fn signal(&mut self, signals: &[i32]) {
         for index in 0..self.targets.len() {
             self.targets[index].doubt = None;
-            self.act(index, Outcome::Exited, |pinned, mut proc| {
+            self.act(index, Outcome::Exited, |pinned, proc| {
                 for &signal in signals {
-                    if !pinned.signal(signal, proc.as_deref_mut())? {
+                    if !pinned.signal(signal, proc)? {
                         return Ok(true);
                     }
                 }
@@ -257,8 +249,8 @@ impl Batch {
             let Target { number, doubt, .. } = self.targets[index];
             let mut survivor = None;
             // What ended since the deadline, while others were looked at, is no survivor.
-            self.act(index, Outcome::Killed, |pinned, mut proc| {
-                let seen = Survivor::see(number, doubt, proc.as_deref_mut());
+            self.act(index, Outcome::Killed, |pinned, proc| {
+                let seen = Survivor::see(number, doubt, proc);
                 let gone = pinned.is_gone(proc)?;
                 survivor = Some(seen);
                 Ok(gone)
@@ -266,7 +258,7 @@ impl Batch {
             match self.targets[index].state {
                 State::Gone(_) => {}
                 State::Refused(reason) => {
-                    survivors.push(Survivor::see(number, Some(reason), self.proc.as_mut()));
+                    survivors.push(Survivor::see(number, Some(reason), &mut self.proc));
                 }
                 State::Live(_) | State::Parked(_) => survivors.push(survivor.unwrap_or(Survivor {
                     pid: number,
@@ -294,14 +286,14 @@ impl Batch {
 
 impl Survivor {
     /// Looks in /proc for what it is and, unless a reason is given, why it is still there.
-    fn see(number: u32, reason: Option<Reason>, proc: Option<&mut Proc>) -> Survivor {
+    fn see(number: u32, reason: Option<Reason>, proc: &mut MaybeProc) -> Survivor {
         let mut survivor = Survivor {
             pid: number,
             reason: reason.unwrap_or(Reason::StillRunning),
             state: None,
             name: None,
         };
-        let (Some(pid), Some(proc)) = (Pid::new(number), proc) else {
+        let (Some(pid), Some(proc)) = (Pid::new(number), proc.get()) else {
             return survivor;
         };
         let mut buf = Vec::new();
