@@ -40,24 +40,8 @@ use super::sys::{self, Pid};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn pids_matching(pattern: &str) -> Result<Vec<u32>> {
-    let pattern = Pattern::new(pattern)?;
-    let mut proc = Proc::open()?;
-    let (mut line, mut stat) = (Vec::new(), Vec::new());
-    let mut found = Vec::new();
-    for pid in visible(&proc)? {
-        if pid.is_caller() {
-            continue;
-        }
-        let settled = proc.settled(pid, "cmdline", &mut line, &mut stat);
-        if readable(pid, settled.map(Some))? != Some(true) {
-            continue;
-        }
-        join_arguments(&mut line, &stat);
-        if pattern.matches(&mut line).map_err(|e| reading(pid, e))? {
-            found.push(pid.get());
-        }
-    }
-    Ok(found)
+    let found = Pattern::new(pattern)?.find(&mut Proc::open()?)?;
+    Ok(found.into_iter().map(Pid::get).collect())
 }
 
 /// The processes for which `keep` says true, ascending. Every process that the caller can see is
@@ -366,13 +350,13 @@ fn pids_by_stat(keep: impl Fn(&Stat<'_>) -> bool) -> Result<Vec<u32>> {
     Ok(found)
 }
 
-fn visible(proc: &Proc) -> Result<Vec<Pid>> {
+pub(super) fn visible(proc: &Proc) -> Result<Vec<Pid>> {
     proc.pids().map_err(|e| Error::io("list /proc", e))
 }
 
 /// A process that ended meanwhile, or that the caller may not read, is left out. Any other error, as
 /// of a full descriptor table, must not make a list look complete.
-fn readable<T>(pid: Pid, read: io::Result<Option<T>>) -> Result<Option<T>> {
+pub(super) fn readable<T>(pid: Pid, read: io::Result<Option<T>>) -> Result<Option<T>> {
     match read {
         Ok(found) => Ok(found),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied || proc::is_absent(&e) => Ok(None),
@@ -434,14 +418,14 @@ fn join_arguments(line: &mut Vec<u8>, stat: &[u8]) {
     }
 }
 
-enum Pattern {
+pub(super) enum Pattern {
     /// Without metacharacters.
     Literal(CString),
     Regex(sys::Regex),
 }
 
 impl Pattern {
-    fn new(pattern: &str) -> Result<Pattern> {
+    pub(super) fn new(pattern: &str) -> Result<Pattern> {
         if pattern.is_empty() {
             return Err(Error::pattern(
                 "it is empty and would match everyone".into(),
@@ -460,6 +444,36 @@ impl Pattern {
         }
         let words = |words| Error::pattern(format!("{pattern}: {words}"));
         sys::Regex::new(&text).map(Pattern::Regex).map_err(words)
+    }
+
+    /// Every process that matches but the caller, ascending.
+    pub(super) fn find(&self, proc: &mut Proc) -> Result<Vec<Pid>> {
+        let (mut line, mut stat) = (Vec::new(), Vec::new());
+        let mut found = Vec::new();
+        for pid in visible(proc)? {
+            if pid.is_caller() {
+                continue;
+            }
+            let matches = self.matches_process(pid, proc, &mut line, &mut stat);
+            if readable(pid, matches.map(Some))? == Some(true) {
+                found.push(pid);
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn matches_process(
+        &self,
+        pid: Pid,
+        proc: &mut Proc,
+        line: &mut Vec<u8>,
+        stat: &mut Vec<u8>,
+    ) -> io::Result<bool> {
+        if !proc.settled(pid, "cmdline", line, stat)? {
+            return Ok(false);
+        }
+        join_arguments(line, stat);
+        self.matches(line)
     }
 
     fn matches(&self, line: &mut Vec<u8>) -> io::Result<bool> {
@@ -561,24 +575,20 @@ fn after_bracket(expression: &[u8]) -> &[u8] {
 }
 
 /// A child and who its parent is.
-struct Kin {
-    parent: Pid,
-    child: Pid,
+pub(super) struct Kin {
+    pub(super) parent: Pid,
+    pub(super) child: Pid,
 }
 
 fn tree(root: Pid) -> Result<Vec<Kin>> {
     let mut proc = Proc::open()?;
-    match proc.is_process(root) {
-        Ok(Some(true)) => {}
-        Ok(Some(false) | None) => return Ok(Vec::new()),
+    match proc.process_of(root) {
+        Ok(Some(process)) if process == root => {}
+        Ok(_) => return Ok(Vec::new()),
         Err(e) => return Err(reading(root, e)),
     }
-    let mut lists = ChildLists {
-        proc: &mut proc,
-        read: 0,
-        worth_reading: None,
-    };
-    let kin = match breadth_first(root, |parent| lists.children(parent)) {
+    let mut lists = ChildLists::default();
+    let kin = match breadth_first(root, |parent| lists.children(parent, &mut proc)) {
         Err(NoList::Scan) => by_parents(root, &mut proc),
         Err(NoList::Failed(e)) => Err(e),
         Ok(kin) => Ok(kin),
@@ -610,54 +620,76 @@ fn breadth_first<E>(
 }
 
 /// The kernel's lists of children, one for each thread (proc_tid_children(5)).
-struct ChildLists<'a> {
-    proc: &'a mut Proc,
+#[derive(Default)]
+pub(super) struct ChildLists {
     read: usize,
     /// Beyond this many lists a scan of all processes is cheaper.
     worth_reading: Option<usize>,
 }
 
-enum NoList {
+#[derive(PartialEq, Eq)]
+pub(super) struct Pass {
+    threads: Vec<Pid>,
+    /// In the order of their birth, thread by thread.
+    pub(super) children: Vec<Pid>,
+    /// False: a thread ended meanwhile.
+    pub(super) is_complete: bool,
+}
+
+pub(super) enum NoList {
     /// The lists do not tell, or too slowly: ask every process for its parent.
     Scan,
     Failed(io::Error),
 }
 
-impl ChildLists<'_> {
+impl ChildLists {
     /// Children of any thread. When a child exits while its list is read, the kernel may omit another
     /// one: the one that exited was shown before and is absent from the next pass. So two equal
     /// passes in a row, threads and children, say that the first omitted none.
-    fn children(&mut self, parent: Pid) -> std::result::Result<Vec<Pid>, NoList> {
+    pub(super) fn children(
+        &mut self,
+        parent: Pid,
+        proc: &mut Proc,
+    ) -> std::result::Result<Vec<Pid>, NoList> {
         const PASSES: u32 = 64;
-        let mut buf = Vec::new();
         let mut last = None;
         for _ in 0..PASSES {
-            let threads = self.proc.threads(parent).map_err(NoList::Failed)?;
-            let Some(threads) = threads else {
-                return Ok(Vec::new());
-            };
-            self.count(threads.len())?;
-            let mut children = Vec::new();
-            let mut complete = true;
-            for &tid in &threads {
-                match self.proc.children(parent, tid, &mut children, &mut buf) {
-                    Ok(()) => {}
-                    // The thread ended, and a sibling has its children now; or the kernel was built
-                    // without these lists.
-                    Err(e) if proc::is_absent(&e) => complete = false,
-                    Err(e) => return Err(NoList::Failed(e)),
-                }
-            }
-            let pass = complete.then_some((threads, children));
+            let pass = self.pass(parent, proc)?;
             match (last, pass) {
-                (Some(last), Some(pass)) if last == pass => return Ok(pass.1),
-                (_, pass) => last = pass,
+                (Some(last), pass) if pass.is_complete && last == pass => return Ok(pass.children),
+                (_, pass) => last = Some(pass),
             }
         }
         Err(NoList::Scan)
     }
 
-    fn count(&mut self, lists: usize) -> std::result::Result<(), NoList> {
+    /// One pass over a process's lists of children.
+    pub(super) fn pass(
+        &mut self,
+        parent: Pid,
+        proc: &mut Proc,
+    ) -> std::result::Result<Pass, NoList> {
+        let threads = proc.threads(parent).map_err(NoList::Failed)?;
+        let mut pass = Pass {
+            threads: threads.unwrap_or_default(),
+            children: Vec::new(),
+            is_complete: true,
+        };
+        self.count(pass.threads.len(), proc)?;
+        let mut buf = Vec::new();
+        for &tid in &pass.threads {
+            match proc.children(parent, tid, &mut pass.children, &mut buf) {
+                Ok(()) => {}
+                // The thread ended, and a sibling has its children now; or the kernel was built
+                // without these lists.
+                Err(e) if proc::is_absent(&e) => pass.is_complete = false,
+                Err(e) => return Err(NoList::Failed(e)),
+            }
+        }
+        Ok(pass)
+    }
+
+    fn count(&mut self, lists: usize, proc: &mut Proc) -> std::result::Result<(), NoList> {
         const FEW: usize = 128;
         self.read += lists;
         if self.read <= FEW {
@@ -666,7 +698,7 @@ impl ChildLists<'_> {
         let worth = match self.worth_reading {
             Some(worth) => worth,
             // Each list is read twice or more, so half the number of processes is the break-even.
-            None => self.proc.pids().map_err(NoList::Failed)?.len(),
+            None => proc.pids().map_err(NoList::Failed)?.len(),
         };
         self.worth_reading = Some(worth);
         match self.read <= worth {
@@ -678,6 +710,14 @@ impl ChildLists<'_> {
 
 /// As by the lists of children, but by one scan of all processes' parents.
 fn by_parents(root: Pid, proc: &mut Proc) -> io::Result<Vec<Kin>> {
+    let mut children = all_children(proc)?;
+    breadth_first(root, |parent| {
+        Ok(children.remove(&parent).unwrap_or_default())
+    })
+}
+
+/// Every process's children, ascending, by one scan of all processes' parents.
+pub(super) fn all_children(proc: &mut Proc) -> io::Result<HashMap<Pid, Vec<Pid>>> {
     const ROUNDS: u32 = 8;
     let mut buf = Vec::new();
     let mut parent_of = HashMap::new();
@@ -707,9 +747,8 @@ fn by_parents(root: Pid, proc: &mut Proc) -> io::Result<Vec<Kin>> {
             children.entry(parent).or_default().push(child);
         }
     }
-    breadth_first(root, |parent| {
-        let mut of = children.remove(&parent).unwrap_or_default();
-        of.sort_unstable();
-        Ok(of)
-    })
+    for siblings in children.values_mut() {
+        siblings.sort_unstable();
+    }
+    Ok(children)
 }

@@ -1,12 +1,18 @@
 //! The one escalation loop, and the plain functions.
 
+use std::collections::HashSet;
+use std::path::Path;
 use std::time::Duration;
 
-use super::error::Result;
-use super::process::{Pinned, ProcessId, check_signal};
+use super::cgroup::Cgroup;
+use super::error::{Error, Result};
+use super::find::{self, Pattern};
+use super::proc::{Proc, Stat};
+use super::process::{self, Group, Pinned, ProcessId, check_signal};
 use super::report::{Coverage, Outcome, Reason, Report};
-use super::sys::{Pid, SIGCONT, SIGKILL, SIGTERM};
-use super::wait::{Batch, Deadline};
+use super::sys::{self, Pid, SIGCONT, SIGKILL, SIGTERM};
+use super::tree::{self, Orphans};
+use super::wait::{Batch, Deadline, Taken};
 
 /// How to kill: first signal, grace, SIGKILL, verify.
 ///
@@ -79,7 +85,7 @@ impl Kill {
     /// Linux 5.3 for pidfds. Where there are none, kill(2) and /proc do, and a pid that is used again
     /// within one clock tick cannot be told apart.
     pub fn pids(&self, pids: &[u32]) -> Result<Report> {
-        self.run(pids.iter().map(|&pid| (pid, None)))
+        self.run(Named(pids.iter().map(|&pid| (pid, None))))
     }
 
     /// As [`Kill::pids`], but never a successor that got the same pid: such a target is gone.
@@ -87,24 +93,568 @@ impl Kill {
     /// # Errors
     /// As [`Kill::pids`].
     pub fn processes(&self, ids: &[ProcessId]) -> Result<Report> {
-        self.run(ids.iter().map(|id| (id.pid(), Some(id))))
+        self.run(Named(ids.iter().map(|id| (id.pid(), Some(id)))))
     }
 
-    fn run<'a>(&self, named: impl Iterator<Item = (u32, Option<&'a ProcessId>)>) -> Result<Report> {
+    /// Kills a process and all its descendants and verifies that they are gone.
+    ///
+    /// The first signal goes to all that are found. Before SIGKILL the tree is frozen: each process is
+    /// stopped before its children are listed, until two passes in a row find nobody new, so that
+    /// nothing is forked past the kill. Orphans of the tree that are still in a group or session led
+    /// by a member of it are taken in, unless the root's own parent has adopted them: those cannot be
+    /// told from its other children ([`Kill::children`] is for that). Whatever the outcome, nobody is
+    /// left stopped. Parents see their children stop (`SIGCHLD`, waitpid(2) with `WUNTRACED`).
+    ///
+    /// # Errors
+    /// `Refused`: `root` is 0, 1, above `i32::MAX`, the caller or one of its ancestors. `Survivors`:
+    /// not all are gone, or it is not sure that all were found: then the root is named as
+    /// `Unverifiable`. `Proc`: /proc cannot be used. `Io`: reading it failed.
+    ///
+    /// ```
+    /// let mut sh = std::process::Command::new("sh").args(["-c", "sleep 60 & sleep 60"]).spawn()?;
+    /// let report = process_kill::Kill::now().tree(sh.id())?;
+    /// assert_eq!(report.iter().next(), Some((sh.id(), process_kill::Outcome::Killed)));
+    /// sh.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn tree(&self, root: u32) -> Result<Report> {
+        self.run(Tree::of(root)?)
+    }
+
+    /// Kills process groups and verifies that no member is left, under one deadline for all.
+    ///
+    /// A group is signalled as a whole, which no member outruns by forking. It is empty when no member
+    /// is left that is not gone: zombies do not count, and the leader may be long gone. Where the
+    /// leader has not been reaped, a pidfd of it makes sure that no later group of the same number is
+    /// hit. A group without members is no error. The report names processes, not groups.
+    ///
+    /// # Errors
+    /// `Refused`: one of the numbers is 0, 1, above `i32::MAX` or the caller's own group; then nothing
+    /// is sent to any. `Survivors`: not all members are gone. `Proc`: /proc cannot be used. `Io`:
+    /// reading it failed.
+    ///
+    /// # Kernel versions
+    /// Linux 6.9 for signals to a group by pidfd; before it, kill(2).
+    pub fn groups(&self, pgids: &[u32]) -> Result<Report> {
+        self.run(Groups::of(pgids)?)
+    }
+
+    /// Kills every process whose command line matches, as [`pids_matching`](super::pids_matching)
+    /// finds them, until none matches any more.
+    ///
+    /// All that match are stopped before the first gets SIGKILL, so that processes which start each
+    /// other again lose. Neither the caller nor its ancestors are ever signalled, nor are descendants
+    /// that do not match.
+    ///
+    /// # Errors
+    /// `Pattern`: the pattern is empty or bad. `Survivors`: some are not gone, or there are always new
+    /// ones. `Proc`: /proc cannot be used. `Io`: reading it failed.
+    pub fn matching(&self, pattern: &str) -> Result<Report> {
+        self.run(Matching::of(pattern)?)
+    }
+
+    /// Kills every descendant of the calling process, and verifies that none is left.
+    ///
+    /// [`Coverage::Exact`] if the caller is PID 1 or a child subreaper (prctl(2)
+    /// `PR_SET_CHILD_SUBREAPER`), for then orphans become its children and "no living child" proves
+    /// "no living descendant". The caller's children are not reaped, and none is to be started
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// `Survivors`: not all are gone, or it is not sure that all were found: then the caller is named
+    /// as `Unverifiable`. `Proc`: /proc cannot be used. `Io`: reading it failed.
+    pub fn children(&self) -> Result<Report> {
+        self.run(Children::of_caller()?)
+    }
+
+    /// Kills every process in a cgroup (cgroups(7), version 2) and the cgroups below it, and verifies
+    /// that it is not populated. The cgroup itself stays.
+    ///
+    /// # Errors
+    /// `Refused`: `dir` is no directory of a cgroup v2 file system, is the root cgroup, or holds the
+    /// caller. `Survivors`: not all are gone. `Proc`: /proc cannot be used. `Io`: reading the cgroup
+    /// failed.
+    ///
+    /// # Kernel versions
+    /// Linux 5.14 for `cgroup.kill`. Before it, and for threaded cgroups, the cgroup is frozen while
+    /// each process is killed (Linux 5.2).
+    pub fn cgroup(&self, dir: &Path) -> Result<Report> {
+        self.run(Cgroup::open(dir)?)
+    }
+
+    /// The one escalation: first signal, grace, SIGKILL, verify.
+    fn run(&self, mut selection: impl Selection) -> Result<Report> {
         check_signal(self.first)?;
-        let mut batch = Batch::of(named, refusal);
-        self.escalate(&mut batch);
-        batch.finish(Coverage::Exact)
+        let mut batch = Batch::new();
+        selection.start(&mut batch)?;
+        if !self.grace.is_zero() && self.first != SIGKILL {
+            selection.find(&mut batch)?;
+            let deadline = Deadline::after(self.grace);
+            let mut signalled = 0;
+            loop {
+                let all = batch.len();
+                selection.signal(&mut batch, signalled, &[self.first, SIGCONT]);
+                signalled = all;
+                batch.wait(deadline, Outcome::Exited);
+                // Those forked meanwhile are due the first signal too. An error here is met again
+                // below, where it counts.
+                if deadline.has_passed() || !selection.find(&mut batch).unwrap_or(false) {
+                    break;
+                }
+            }
+        }
+        let deadline = Deadline::after(self.verify);
+        // What cannot be read once signals were sent leaves the rest unverified, not the found alive.
+        let is_proven = selection.kill(&mut batch, deadline).unwrap_or_else(|_| {
+            batch.signal(0, &[SIGKILL]);
+            batch.wait(deadline, Outcome::Killed);
+            false
+        });
+        let unproven = (!is_proven).then(|| selection.number());
+        batch.finish(selection.coverage(), unproven)
+    }
+}
+
+/// What is to go: how its members are found and killed.
+trait Selection {
+    /// Takes in those that were named.
+    fn start(&mut self, batch: &mut Batch) -> Result<()>;
+
+    /// Takes in the members that are not yet known. True: there was one.
+    fn find(&mut self, batch: &mut Batch) -> Result<bool>;
+
+    /// Sends these to all members, from one on.
+    fn signal(&mut self, batch: &mut Batch, from: usize, signals: &[i32]) {
+        batch.signal(from, signals);
     }
 
-    fn escalate(&self, batch: &mut Batch) {
-        if !self.grace.is_zero() && self.first != SIGKILL {
-            batch.signal(&[self.first, SIGCONT]);
-            batch.wait(Deadline::after(self.grace), Outcome::Exited);
-        }
-        batch.signal(&[SIGKILL]);
-        batch.wait(Deadline::after(self.verify), Outcome::Killed);
+    /// SIGKILL to all, and waits until they are gone. True: it is sure that none was missed.
+    fn kill(&mut self, batch: &mut Batch, deadline: Deadline) -> Result<bool>;
+
+    /// Whom to name when it is not sure.
+    fn number(&self) -> u32;
+
+    fn coverage(&self) -> Coverage;
+}
+
+/// Processes by pid or identity.
+struct Named<'a, I: Iterator<Item = (u32, Option<&'a ProcessId>)>>(I);
+
+impl<'a, I: Iterator<Item = (u32, Option<&'a ProcessId>)>> Selection for Named<'a, I> {
+    fn start(&mut self, batch: &mut Batch) -> Result<()> {
+        batch.name(&mut self.0, refusal);
+        Ok(())
     }
+
+    fn find(&mut self, _: &mut Batch) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn kill(&mut self, batch: &mut Batch, deadline: Deadline) -> Result<bool> {
+        batch.signal(0, &[SIGKILL]);
+        batch.wait(deadline, Outcome::Killed);
+        Ok(true)
+    }
+
+    fn number(&self) -> u32 {
+        0
+    }
+
+    fn coverage(&self) -> Coverage {
+        Coverage::Exact
+    }
+}
+
+/// A process and its descendants.
+struct Tree {
+    root: Pid,
+    orphans: Orphans,
+}
+
+impl Tree {
+    fn of(root: u32) -> Result<Tree> {
+        let root = process::named(root)?;
+        let mut proc = Proc::open()?;
+        let spared = caller_and_ancestors(&mut proc)?;
+        if root.is_init() || spared.contains(&root) {
+            let why = format!("{} is init, the caller or an ancestor of it", root.get());
+            return Err(Error::refused(why));
+        }
+        let ancestors = proc.ancestors(root);
+        let ancestors = ancestors.map_err(|e| Error::io("read the ancestors of the root", e))?;
+        Ok(Tree {
+            root,
+            orphans: Orphans::of(&ancestors, spared),
+        })
+    }
+}
+
+impl Selection for Tree {
+    fn start(&mut self, batch: &mut Batch) -> Result<()> {
+        batch.name(std::iter::once((self.root.get(), None)), refusal);
+        Ok(())
+    }
+
+    fn find(&mut self, batch: &mut Batch) -> Result<bool> {
+        let found = tree::take_descendants(batch)?;
+        // Once: a chain of orphans that fork and exit has new ones for ever.
+        if !self.orphans.take(batch)? {
+            return Ok(found);
+        }
+        tree::take_descendants(batch)?;
+        Ok(true)
+    }
+
+    fn kill(&mut self, batch: &mut Batch, deadline: Deadline) -> Result<bool> {
+        // The rest is for them to be gone.
+        let frozen_by = deadline.three_quarters();
+        let is_closed = loop {
+            if !tree::freeze(batch, frozen_by)? {
+                break false;
+            }
+            if !self.orphans.stop(batch)? {
+                break true;
+            }
+            if frozen_by.has_passed() {
+                break false;
+            }
+        };
+        self.orphans.kill();
+        batch.kill_newest_first();
+        batch.wait(deadline, Outcome::Killed);
+        Ok(is_closed)
+    }
+
+    fn number(&self) -> u32 {
+        self.root.get()
+    }
+
+    fn coverage(&self) -> Coverage {
+        Coverage::BestEffort
+    }
+}
+
+/// Process groups.
+struct Groups {
+    groups: Vec<Group>,
+    /// Those in which a zombie was seen, which keeps the number in use.
+    with_zombies: HashSet<Pid>,
+}
+
+impl Groups {
+    fn of(pgids: &[u32]) -> Result<Groups> {
+        let mut seen = HashSet::new();
+        let mut groups = Vec::new();
+        for &number in pgids {
+            let pgid = process::named(number)?;
+            if pgid.is_init() || number == sys::getpgrp() {
+                let why = format!("{number} is init's group or the caller's own");
+                return Err(Error::refused(why));
+            }
+            if seen.insert(pgid) {
+                groups.push(pgid);
+            }
+        }
+        let open = |&pgid: &Pid| {
+            let failed = |e| Error::io(format!("pin group {}", pgid.get()), e);
+            Group::open(pgid).map_err(failed)
+        };
+        Ok(Groups {
+            groups: groups.iter().map(open).collect::<Result<_>>()?,
+            with_zombies: HashSet::new(),
+        })
+    }
+
+    fn holds(&self, stat: &Stat<'_>) -> Option<&Group> {
+        let of = |group: &&Group| group.pgid.get() == stat.group;
+        self.groups
+            .iter()
+            .find(of)
+            .filter(|group| !group.was_replaced())
+    }
+}
+
+impl Selection for Groups {
+    fn start(&mut self, batch: &mut Batch) -> Result<()> {
+        self.find(batch)?;
+        Ok(())
+    }
+
+    fn find(&mut self, batch: &mut Batch) -> Result<bool> {
+        if self.groups.is_empty() {
+            return Ok(false);
+        }
+        let before = batch.len();
+        let mut with_zombies = HashSet::new();
+        let mut buf = Vec::new();
+        for pid in find::visible(batch.proc()?)? {
+            let stat = find::readable(pid, batch.proc()?.stat(pid, &mut buf))?;
+            let Some(group) = stat.and_then(|stat| self.holds(&stat)) else {
+                continue;
+            };
+            let taken = batch.take(pid, |stat, _| Ok(self.holds(stat).is_some()))?;
+            if taken == Taken::Dead {
+                with_zombies.insert(group.pgid);
+            }
+        }
+        self.with_zombies = with_zombies;
+        Ok(batch.len() > before)
+    }
+
+    fn signal(&mut self, batch: &mut Batch, from: usize, signals: &[i32]) {
+        // Those forked since the last time were not there then; the others need it only once.
+        match from {
+            0 => {
+                for group in &self.groups {
+                    for &signal in signals {
+                        // EPERM: no member may be signalled, which shows below.
+                        group.signal(signal).unwrap_or(false);
+                    }
+                }
+                batch.signal(0, &[0]);
+            }
+            _ => batch.signal(from, signals),
+        }
+    }
+
+    fn kill(&mut self, batch: &mut Batch, deadline: Deadline) -> Result<bool> {
+        loop {
+            for group in &self.groups {
+                // EPERM shows below, member by member.
+                group.signal(SIGKILL).unwrap_or(false);
+            }
+            batch.signal(0, &[SIGKILL]);
+            batch.wait(deadline, Outcome::Killed);
+            if !self.find(batch)? {
+                break;
+            }
+            if deadline.has_passed() {
+                return Ok(false);
+            }
+        }
+        // A number that is in use by nobody we can see is in use by somebody hidden.
+        let is_empty = |group: &Group| {
+            matches!(group.signal(0), Ok(false)) || self.with_zombies.contains(&group.pgid)
+        };
+        Ok((0..batch.len()).any(|index| batch.live(index).is_some())
+            || self.groups.iter().all(is_empty))
+    }
+
+    fn number(&self) -> u32 {
+        self.groups.first().map_or(0, |group| group.pgid.get())
+    }
+
+    fn coverage(&self) -> Coverage {
+        Coverage::Exact
+    }
+}
+
+/// Whoever matches a pattern.
+struct Matching {
+    pattern: Pattern,
+    spared: HashSet<Pid>,
+}
+
+impl Matching {
+    fn of(pattern: &str) -> Result<Matching> {
+        Ok(Matching {
+            pattern: Pattern::new(pattern)?,
+            spared: caller_and_ancestors(&mut Proc::open()?)?,
+        })
+    }
+}
+
+impl Selection for Matching {
+    fn start(&mut self, batch: &mut Batch) -> Result<()> {
+        self.find(batch)?;
+        Ok(())
+    }
+
+    fn find(&mut self, batch: &mut Batch) -> Result<bool> {
+        let before = batch.len();
+        for pid in self.pattern.find(batch.proc()?)? {
+            if self.spared.contains(&pid) {
+                continue;
+            }
+            batch.take(pid, |_, proc| {
+                // The number may have gone to another process since.
+                let (mut line, mut stat) = (Vec::new(), Vec::new());
+                self.pattern
+                    .matches_process(pid, proc, &mut line, &mut stat)
+            })?;
+        }
+        Ok(batch.len() > before)
+    }
+
+    fn kill(&mut self, batch: &mut Batch, deadline: Deadline) -> Result<bool> {
+        loop {
+            let frozen_by = deadline.three_quarters();
+            loop {
+                for index in 0..batch.len() {
+                    batch.halt(index);
+                }
+                for index in 0..batch.len() {
+                    // What does not stop is killed all the same.
+                    batch.stop(index, frozen_by)?;
+                }
+                if !self.find(batch)? || frozen_by.has_passed() {
+                    break;
+                }
+            }
+            batch.signal(0, &[SIGKILL]);
+            batch.wait(deadline, Outcome::Killed);
+            if !self.find(batch)? {
+                return Ok(true);
+            }
+            if deadline.has_passed() {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn number(&self) -> u32 {
+        std::process::id()
+    }
+
+    fn coverage(&self) -> Coverage {
+        Coverage::BestEffort
+    }
+}
+
+impl Selection for Cgroup {
+    fn start(&mut self, batch: &mut Batch) -> Result<()> {
+        self.find(batch)?;
+        Ok(())
+    }
+
+    fn find(&mut self, batch: &mut Batch) -> Result<bool> {
+        let failed = |e| Error::io("list the processes of the cgroup", e);
+        let before = batch.len();
+        for number in self.numbers().map_err(failed)? {
+            // Of a threaded cgroup's thread, the process.
+            if let Some(pid) = batch.proc()?.process_of(number).map_err(failed)? {
+                batch.take(pid, |_, _| Ok(true))?;
+            }
+        }
+        Ok(batch.len() > before)
+    }
+
+    fn kill(&mut self, batch: &mut Batch, deadline: Deadline) -> Result<bool> {
+        /// How long one write is waited for before the next.
+        const PAUSE: Duration = Duration::from_millis(10);
+        let failed = |e| Error::io("kill the cgroup", e);
+        let mut is_populated = self.is_populated().map_err(failed)?;
+        while is_populated {
+            // One write can miss a process that is just being forked.
+            if !Cgroup::kill(self).map_err(failed)? {
+                self.freeze().map_err(failed)?;
+                self.find(batch)?;
+                batch.signal(0, &[SIGKILL]);
+            }
+            let soon = deadline.or_after(PAUSE);
+            is_populated = self.is_populated().map_err(failed)?;
+            while is_populated && !soon.has_passed() {
+                self.wait_for_change(soon).map_err(failed)?;
+                is_populated = self.is_populated().map_err(failed)?;
+            }
+            if is_populated && deadline.has_passed() {
+                self.find(batch)?;
+                break;
+            }
+        }
+        batch.wait(deadline, Outcome::Killed);
+        Ok(!is_populated)
+    }
+
+    fn number(&self) -> u32 {
+        std::process::id()
+    }
+
+    fn coverage(&self) -> Coverage {
+        Coverage::Exact
+    }
+}
+
+/// Every descendant of the calling process.
+struct Children {
+    caller: Pid,
+    coverage: Coverage,
+}
+
+impl Children {
+    fn of_caller() -> Result<Children> {
+        let caller = process::named(std::process::id())?;
+        let adopts = sys::is_child_subreaper();
+        let adopts = adopts.map_err(|e| Error::io("ask whether orphans come here", e))?;
+        Ok(Children {
+            caller,
+            coverage: match adopts || caller.is_init() {
+                true => Coverage::Exact,
+                false => Coverage::BestEffort,
+            },
+        })
+    }
+
+    /// Takes in the living children, newest first, and returns all that are listed. A child that is
+    /// `taken` in may be acted on at once.
+    fn take(&self, batch: &mut Batch, taken: impl Fn(&mut Batch)) -> Result<Vec<Pid>> {
+        let listed = tree::Children::default().seen(self.caller, batch)?;
+        for &child in listed.iter().rev() {
+            if tree::take_child(batch, self.caller, child)? == Taken::New {
+                taken(batch);
+            }
+        }
+        Ok(listed)
+    }
+}
+
+impl Selection for Children {
+    fn start(&mut self, batch: &mut Batch) -> Result<()> {
+        self.take(batch, |_| ())?;
+        Ok(())
+    }
+
+    fn find(&mut self, batch: &mut Batch) -> Result<bool> {
+        let before = batch.len();
+        self.take(batch, |_| ())?;
+        tree::take_descendants(batch)?;
+        Ok(batch.len() > before)
+    }
+
+    fn kill(&mut self, batch: &mut Batch, deadline: Deadline) -> Result<bool> {
+        loop {
+            let before = batch.len();
+            // At once: a child that forks and exits without pause is caught only before it does.
+            let listed = self.take(batch, |batch| batch.halt(batch.len() - 1))?;
+            let lives = (0..batch.len()).any(|index| batch.live(index).is_some());
+            // Nobody in the list lived, and nobody came or went while it was looked at.
+            if !lives && batch.len() == before && listed == self.take(batch, |_| ())? {
+                return Ok(batch.len() == before);
+            }
+            if deadline.has_passed() {
+                return Ok(false);
+            }
+            // Whether it closed does not matter: the list tells in the end.
+            tree::freeze(batch, deadline.three_quarters())?;
+            batch.kill_newest_first();
+            batch.wait(deadline, Outcome::Killed);
+        }
+    }
+
+    fn number(&self) -> u32 {
+        self.caller.get()
+    }
+
+    fn coverage(&self) -> Coverage {
+        self.coverage
+    }
+}
+
+fn caller_and_ancestors(proc: &mut Proc) -> Result<HashSet<Pid>> {
+    let caller = process::named(std::process::id())?;
+    let ancestors = proc.ancestors(caller);
+    let ancestors = ancestors.map_err(|e| Error::io("read the caller's ancestors", e))?;
+    Ok(ancestors.into_iter().chain([caller]).collect())
 }
 
 /// Who is never signalled, whoever asks.
@@ -136,6 +686,42 @@ pub fn sigkill_pids_and_verify(pids: &[u32]) -> Result<Report> {
     Kill::now().pids(pids)
 }
 
+/// Kills a process and all its descendants: [`Kill::now`]`().`[`tree`](Kill::tree).
+///
+/// # Errors
+/// As [`Kill::tree`].
+pub fn kill_tree_and_verify(root: u32) -> Result<Report> {
+    Kill::now().tree(root)
+}
+
+/// Ends a process group: [`Kill::graceful`]`().`[`groups`](Kill::groups)`(&[pgid])`.
+///
+/// # Errors
+/// As [`Kill::groups`].
+///
+/// ```
+/// use std::os::unix::process::CommandExt;
+///
+/// let mut sh = std::process::Command::new("sh")
+///     .args(["-c", "sleep 60 | sleep 60"])
+///     .process_group(0)
+///     .spawn()?;
+/// process_kill::kill_process_group(sh.id())?;
+/// sh.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn kill_process_group(pgid: u32) -> Result<Report> {
+    Kill::graceful().groups(&[pgid])
+}
+
+/// Ends every descendant of the calling process: [`Kill::graceful`]`().`[`children`](Kill::children).
+///
+/// # Errors
+/// As [`Kill::children`].
+pub fn kill_all_children() -> Result<Report> {
+    Kill::graceful().children()
+}
+
 /// Waits until all of these are gone and sends nothing. It may wait for anyone, init and kernel
 /// threads included.
 ///
@@ -151,7 +737,8 @@ pub fn sigkill_pids_and_verify(pids: &[u32]) -> Result<Report> {
 /// ```
 pub fn wait_until_gone(pids: &[u32], within: Duration) -> Result<Report> {
     let deadline = Deadline::after(within);
-    let mut batch = Batch::of(pids.iter().map(|&pid| (pid, None)), |_, _| None);
+    let mut batch = Batch::new();
+    batch.name(pids.iter().map(|&pid| (pid, None)), |_, _| None);
     batch.wait(deadline, Outcome::Exited);
-    batch.finish(Coverage::Exact)
+    batch.finish(Coverage::Exact, None)
 }

@@ -3,6 +3,8 @@
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 compile_error!("process-kill reads Linux's /proc and pidfds: it works on Linux and Android only");
 
+mod cgroup;
+pub mod child;
 mod error;
 mod find;
 mod kill;
@@ -11,6 +13,7 @@ mod process;
 mod report;
 #[expect(unsafe_code, reason = "the one file that makes system calls")]
 mod sys;
+mod tree;
 mod wait;
 
 pub use error::{Error, ErrorKind, Result};
@@ -18,6 +21,9 @@ pub use find::{
     Candidate, descendant_pids, descendants, pids_in_group, pids_in_session, pids_matching,
     pids_with_cwd_under, pids_with_env, processes_where,
 };
-pub use kill::{Kill, sigkill_pids_and_verify, wait_until_gone};
+pub use kill::{
+    Kill, kill_all_children, kill_process_group, kill_tree_and_verify, sigkill_pids_and_verify,
+    wait_until_gone,
+};
 pub use process::{Process, ProcessId};
 pub use report::{Coverage, Outcome, Reason, Report, Survivor};

@@ -13,7 +13,7 @@ use procfs::ProcError;
 use procfs::process::Process as Directory;
 
 use super::error::{Error, Result};
-use super::sys::{self, Pid};
+use super::sys::{self, FileSystem, Pid};
 
 /// /proc, checked to be a procfs of the caller's own PID namespace, with the buffers to read it.
 pub(super) struct Proc {
@@ -22,7 +22,7 @@ pub(super) struct Proc {
 
 impl Proc {
     pub(super) fn open() -> Result<Proc> {
-        match sys::is_procfs(c"/proc") {
+        match sys::is_in(c"/proc", FileSystem::Proc) {
             Ok(true) => {}
             Ok(false) => return Err(Error::proc("no procfs is mounted there", None)),
             Err(e) => return Err(Error::proc("it cannot be reached", Some(e))),
@@ -83,14 +83,14 @@ impl Proc {
             .unwrap_or(0))
     }
 
-    /// Whether the number is a process's and not a thread's; `None`: nobody's.
-    pub(super) fn is_process(&mut self, pid: Pid) -> io::Result<Option<bool>> {
+    /// The process that the number belongs to, itself or one of its threads; `None`: nobody's.
+    pub(super) fn process_of(&mut self, number: Pid) -> io::Result<Option<Pid>> {
         let mut status = Vec::new();
-        if !self.read(pid, format_args!("status"), &mut status)? {
+        if !self.read(number, format_args!("status"), &mut status)? {
             return Ok(None);
         }
-        let group = field(&status, b"Tgid:").and_then(|n| number::<u32>(n.trim_ascii()));
-        Ok(group.map(|group| group == pid.get()))
+        let group = field(&status, b"Tgid:").and_then(|n| self::number(n.trim_ascii()));
+        Ok(group.and_then(Pid::new))
     }
 
     /// The threads of a process, ascending; `None`: no such process.
@@ -124,6 +124,32 @@ impl Proc {
                 .filter_map(|n| Pid::new(number(n)?)),
         );
         Ok(())
+    }
+
+    /// The parent of a process, its parent and so on, up to the first that has none here.
+    pub(super) fn ancestors(&mut self, pid: Pid) -> io::Result<Vec<Pid>> {
+        let mut buf = Vec::new();
+        let mut ancestors = Vec::new();
+        let mut at = pid;
+        loop {
+            let stat = match self.stat(at, &mut buf) {
+                Ok(Some(stat)) => stat,
+                Ok(None) => break,
+                // Another user's, under hidepid: it was named by its child, and those above it are
+                // out of our reach.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => break,
+                Err(e) => return Err(e),
+            };
+            match Pid::new(stat.parent) {
+                // A pid that is used again meanwhile could make a cycle.
+                Some(parent) if parent != pid && !ancestors.contains(&parent) => {
+                    ancestors.push(parent);
+                    at = parent;
+                }
+                _ => break,
+            }
+        }
+        Ok(ancestors)
     }
 
     /// Reads `cmdline` or `environ` of a process into `buf`: of a live thread where the leader has

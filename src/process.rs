@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::error::{Error, Result};
 use super::proc::{self, MaybeProc, Proc, Stat};
 use super::report::Reason;
-use super::sys::{self, Child, Pid};
+use super::sys::{self, Child, Event, Pid, Scope};
 
 /// The name of one process for all time: a pid is used again, this is not.
 ///
@@ -227,7 +227,7 @@ impl Process {
     /// `Refused`: the signal is not in `1..=64`. `Io`: `EPERM`.
     pub fn signal(&self, signal: i32) -> Result<()> {
         check_signal(signal)?;
-        match sys::pidfd_send_signal(self.as_fd(), signal) {
+        match sys::pidfd_send_signal(self.as_fd(), signal, Scope::Process) {
             Ok(()) => Ok(()),
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             // A zombie of another user refuses signals too.
@@ -286,16 +286,16 @@ fn open_pidfd(pid: Pid) -> Opened {
 }
 
 /// kill(2) with signal 0 finds zombies and threads too, so `ESRCH` is proof.
-fn is_nobody(pid: Pid) -> bool {
+pub(super) fn is_nobody(pid: Pid) -> bool {
     matches!(sys::kill(pid, 0), Err(e) if e.raw_os_error() == Some(libc::ESRCH))
 }
 
 fn was_reaped(pidfd: BorrowedFd<'_>) -> bool {
-    matches!(sys::pidfd_send_signal(pidfd, 0), Err(e) if e.raw_os_error() == Some(libc::ESRCH))
+    matches!(sys::pidfd_send_signal(pidfd, 0, Scope::Process), Err(e) if e.raw_os_error() == Some(libc::ESRCH))
 }
 
 fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
-    sys::ppoll_readable(pidfd, Some(Duration::ZERO)).unwrap_or(false)
+    sys::ppoll(pidfd, Event::Readable, Some(Duration::ZERO)).unwrap_or(false)
 }
 
 /// Who has the pid now, with a pidfd where there are pidfds.
@@ -309,7 +309,7 @@ pub(super) fn identify(
             Opened::Pidfd(fd) => Some(fd),
             Opened::Nobody | Opened::Thread => return Ok(None),
             Opened::NoRoom(e) => return Err(e),
-            Opened::Unsupported if proc.is_process(pid)? == Some(true) => None,
+            Opened::Unsupported if proc.process_of(pid)? == Some(pid) => None,
             Opened::Unsupported => return Ok(None),
         };
         let stat = proc.stat(pid, &mut buf)?;
@@ -432,9 +432,11 @@ impl Pinned {
             return Pinned::without_descriptor(pid, expected);
         };
         let mut buf = Vec::new();
-        let stat = match (open.is_process(pid), open.stat(pid, &mut buf)) {
-            (Ok(Some(false)), _) if expected.is_none() => return Pin::Refused(Reason::Thread),
-            (Ok(Some(true)), Ok(Some(stat))) => stat,
+        let stat = match (open.process_of(pid), open.stat(pid, &mut buf)) {
+            (Ok(Some(process)), Ok(Some(stat))) if process == pid => stat,
+            (Ok(Some(process)), _) if process != pid && expected.is_none() => {
+                return Pin::Refused(Reason::Thread);
+            }
             (Ok(_), Ok(_)) => return Pin::Gone,
             _ => return Pinned::without_descriptor(pid, expected),
         };
@@ -474,6 +476,10 @@ impl Pinned {
         }
     }
 
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
+    }
+
     pub(super) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         match &self.hold {
             Hold::Pidfd(fd) => Some(fd.as_fd()),
@@ -484,7 +490,7 @@ impl Pinned {
     /// Whether every thread of it has ended.
     pub(super) fn is_gone(&self, proc: &mut MaybeProc) -> io::Result<bool> {
         match &self.hold {
-            Hold::Pidfd(fd) => sys::ppoll_readable(fd.as_fd(), Some(Duration::ZERO)),
+            Hold::Pidfd(fd) => sys::ppoll(fd.as_fd(), Event::Readable, Some(Duration::ZERO)),
             Hold::Child => match sys::waitid_nowait(self.pid)? {
                 Child::Running => Ok(false),
                 Child::Exited => Ok(true),
@@ -515,7 +521,7 @@ impl Pinned {
     /// Sends a signal; `Ok(false)` if the process is gone, `EPERM` if it is not ours to signal.
     pub(super) fn signal(&self, signal: i32, proc: &mut MaybeProc) -> io::Result<bool> {
         let sent = match &self.hold {
-            Hold::Pidfd(fd) => match sys::pidfd_send_signal(fd.as_fd(), signal) {
+            Hold::Pidfd(fd) => match sys::pidfd_send_signal(fd.as_fd(), signal, Scope::Process) {
                 // A filter may forbid this call alone. The poll says that the number is still its.
                 Err(e) if is_filtered(&e) && sys::kill(self.pid, 0).is_ok() => {
                     match self.is_gone(proc)? {
@@ -537,6 +543,12 @@ impl Pinned {
         }
     }
 
+    /// Whether the process still has its pid, so that what was read by pid is its.
+    pub(super) fn has_its_pid(&self) -> bool {
+        // Without a pidfd the start time is all there is, and that was read by pid.
+        self.pidfd().is_none_or(|fd| !was_reaped(fd))
+    }
+
     /// By what to find the process again once its pidfd is closed; `None` where that is not sure.
     pub(super) fn identity(&self) -> Option<ProcessId> {
         let fd = self.pidfd()?;
@@ -551,6 +563,67 @@ impl Pinned {
             inode,
             boot: this_boot(),
         })
+    }
+}
+
+/// A process group, told from a later one that got the same number.
+pub(super) struct Group {
+    pub(super) pgid: Pid,
+    leader: Leader,
+}
+
+enum Leader {
+    /// A pidfd of the leader, which names the group even after the leader was reaped.
+    Held(OwnedFd),
+    /// It was reaped before. While the group has members, no process can get its number.
+    Reaped,
+    /// It has its number, and there are no pidfds.
+    Unheld,
+}
+
+impl Group {
+    pub(super) fn open(pgid: Pid) -> io::Result<Group> {
+        let leader = match open_pidfd(pgid) {
+            Opened::Pidfd(fd) => Leader::Held(fd),
+            Opened::Nobody => Leader::Reaped,
+            Opened::Thread => Leader::Reaped,
+            Opened::NoRoom(e) => return Err(e),
+            Opened::Unsupported if is_nobody(pgid) => Leader::Reaped,
+            Opened::Unsupported => Leader::Unheld,
+        };
+        Ok(Group { pgid, leader })
+    }
+
+    /// Whether the number now belongs to another process, and so to another group if to any: the
+    /// kernel gives out no number that still names a group.
+    pub(super) fn was_replaced(&self) -> bool {
+        match &self.leader {
+            Leader::Held(fd) => was_reaped(fd.as_fd()) && !is_nobody(self.pgid),
+            Leader::Reaped => !is_nobody(self.pgid),
+            Leader::Unheld => false,
+        }
+    }
+
+    /// Signals every member; `Ok(false)`: there is none, not even a zombie.
+    pub(super) fn signal(&self, signal: i32) -> io::Result<bool> {
+        if self.was_replaced() {
+            return Ok(false);
+        }
+        let sent = match &self.leader {
+            Leader::Held(fd) => match sys::pidfd_send_signal(fd.as_fd(), signal, Scope::Group) {
+                // Before Linux 6.9, or filtered.
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) || is_filtered(&e) => {
+                    sys::kill_group(self.pgid, signal)
+                }
+                sent => sent,
+            },
+            Leader::Reaped | Leader::Unheld => sys::kill_group(self.pgid, signal),
+        };
+        match sent {
+            Ok(()) => Ok(true),
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-pub(super) use libc::{SIGCONT, SIGKILL, SIGTERM};
+pub(super) use libc::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM};
 
 /// A number that can name one process: `1..=i32::MAX`, so never "my group" (0), "everyone" (-1) or
 /// a group (negative) of kill(2).
@@ -46,10 +46,26 @@ pub(super) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Whom pidfd_send_signal(2) signals.
+#[derive(Clone, Copy)]
+pub(super) enum Scope {
+    Process,
+    /// The process group that the process leads or led (`PIDFD_SIGNAL_PROCESS_GROUP`, Linux 6.9;
+    /// `EINVAL` before). It works even after the leader was reaped, and never means a later group.
+    Group,
+}
+
 /// pidfd_send_signal(2), Linux 5.1.
-pub(super) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+pub(super) fn pidfd_send_signal(
+    pidfd: BorrowedFd<'_>,
+    signal: i32,
+    scope: Scope,
+) -> io::Result<()> {
     let no_info = std::ptr::null::<libc::siginfo_t>();
-    let flags: libc::c_uint = 0;
+    let flags: libc::c_uint = match scope {
+        Scope::Process => 0,
+        Scope::Group => libc::PIDFD_SIGNAL_PROCESS_GROUP,
+    };
     // SAFETY: a null siginfo is allowed and means "as kill(2) does"; the descriptor is borrowed
     // and therefore open.
     let rc = unsafe {
@@ -82,6 +98,38 @@ pub(super) fn kill(pid: Pid, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(pid.0, signal) })
 }
 
+/// kill(2) of a whole process group: atomic, so that no member forks its way out. `EPERM` only if not
+/// one member may be signalled.
+pub(super) fn kill_group(pgid: Pid, signal: i32) -> io::Result<()> {
+    // -1 would mean everyone.
+    if pgid.is_init() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: kill takes two integers; a negative number below -1 names one group.
+    check(unsafe { libc::kill(-pgid.0, signal) })
+}
+
+/// getpgrp(2); 0 for a group outside our PID namespace.
+pub(super) fn getpgrp() -> u32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::getpgrp() }.unsigned_abs()
+}
+
+/// prctl(2) `PR_GET_CHILD_SUBREAPER`, Linux 3.4.
+pub(super) fn is_child_subreaper() -> io::Result<bool> {
+    let mut is_set: libc::c_int = 0;
+    // SAFETY: the second argument points to an int that outlives the call.
+    check(unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut is_set) })?;
+    Ok(is_set != 0)
+}
+
+/// prctl(2) `PR_SET_CHILD_SUBREAPER`, Linux 3.4.
+pub(super) fn set_child_subreaper() -> io::Result<()> {
+    let (on, none): (libc::c_ulong, libc::c_ulong) = (1, 0);
+    // SAFETY: integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, on, none, none, none) })
+}
+
 /// What waitid(2) with `WNOWAIT` says of a child. Nothing is reaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Child {
@@ -110,12 +158,29 @@ pub(super) fn waitid_nowait(pid: Pid) -> io::Result<Child> {
     }
 }
 
-/// ppoll(2) for `POLLIN`; `None` waits for ever. `EINTR` is returned: the caller knows what is left
-/// of its time.
-pub(super) fn ppoll_readable(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool> {
+/// What ppoll(2) waits for.
+#[derive(Clone, Copy)]
+pub(super) enum Event {
+    /// `POLLIN`.
+    Readable,
+    /// `POLLPRI`: a file of cgroup v2 has changed.
+    Changed,
+}
+
+/// ppoll(2) of one descriptor; `None` waits for ever. `EINTR` is returned: the caller knows what is
+/// left of its time.
+pub(super) fn ppoll(
+    fd: BorrowedFd<'_>,
+    event: Event,
+    timeout: Option<Duration>,
+) -> io::Result<bool> {
+    let events = match event {
+        Event::Readable => libc::POLLIN,
+        Event::Changed => libc::POLLPRI,
+    };
     let mut poll = libc::pollfd {
         fd: fd.as_raw_fd(),
-        events: libc::POLLIN,
+        events,
         revents: 0,
     };
     let timeout = timeout.map(|left| libc::timespec {
@@ -127,7 +192,7 @@ pub(super) fn ppoll_readable(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> i
     let timeout = timeout.as_ref().map_or(std::ptr::null(), |t| t as *const _);
     // SAFETY: one valid pollfd, a timespec that outlives the call or null, no signal mask.
     check(unsafe { libc::ppoll(&raw mut poll, 1, timeout, std::ptr::null()) })?;
-    Ok(poll.revents & libc::POLLIN != 0)
+    Ok(poll.revents & events != 0)
 }
 
 /// The inode number of a pidfd where pidfs has one for each process (Linux 6.9, 64-bit). Older
@@ -153,14 +218,24 @@ pub(super) fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Option<u64> {
     Some(stat.st_ino as u64)
 }
 
-/// Whether a procfs is mounted at `path` (statfs(2)).
-pub(super) fn is_procfs(path: &CStr) -> io::Result<bool> {
-    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+/// A file system that is told by its magic number (statfs(2)).
+#[derive(Clone, Copy)]
+pub(super) enum FileSystem {
+    Proc,
+    Cgroup2,
+}
+
+/// Whether `path` lies in such a file system (statfs(2)).
+pub(super) fn is_in(path: &CStr, file_system: FileSystem) -> io::Result<bool> {
+    let expected = match file_system {
+        FileSystem::Proc => 0x9fa0,
+        FileSystem::Cgroup2 => 0x6367_7270,
+    };
     let mut fs = MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: a NUL-terminated path, and `fs` is valid for writes.
     check(unsafe { libc::statfs(path.as_ptr(), fs.as_mut_ptr()) })?;
     // SAFETY: filled by the successful statfs.
-    Ok(magic(&unsafe { fs.assume_init() }) == PROC_SUPER_MAGIC)
+    Ok(magic(&unsafe { fs.assume_init() }) == expected)
 }
 
 /// The file system's magic number: 32 bits, whatever the width and sign of `f_type`.

@@ -1,6 +1,6 @@
 //! Wait until gone or deadline; why a survivor survived. The only clock arithmetic.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,10 +8,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use super::error::{Error, Result};
-use super::proc::{MaybeProc, Proc};
-use super::process::{Pin, Pinned, Process, ProcessId};
+use super::proc::{MaybeProc, Proc, Stat};
+use super::process::{Pin, Pinned, Process, ProcessId, is_nobody};
 use super::report::{Coverage, Outcome, Reason, Report, Survivor};
-use super::sys::{self, Pid};
+use super::sys::{self, Event, Pid, SIGCONT, SIGKILL, SIGSTOP};
 
 /// A point in time that retries and interruptions do not move.
 #[derive(Clone, Copy)]
@@ -24,9 +24,27 @@ impl Deadline {
     }
 
     /// What is left; `None` for ever.
-    fn left(self) -> Option<Duration> {
-        self.0
-            .map(|at| at.saturating_duration_since(Instant::now()))
+    pub(super) fn left(self) -> Option<Duration> {
+        let at = self.0?;
+        Some(at.saturating_duration_since(Instant::now()))
+    }
+
+    pub(super) fn has_passed(self) -> bool {
+        self.left() == Some(Duration::ZERO)
+    }
+
+    /// Three quarters of the way from now to then.
+    pub(super) fn three_quarters(self) -> Deadline {
+        let left = self.left();
+        Deadline(left.and_then(|left| Instant::now().checked_add(left / 4 * 3)))
+    }
+
+    /// The earlier of this and a time from now.
+    pub(super) fn or_after(self, time: Duration) -> Deadline {
+        match (self.0, Deadline::after(time).0) {
+            (Some(this), Some(other)) => Deadline(Some(this.min(other))),
+            (this, other) => Deadline(this.or(other)),
+        }
     }
 }
 
@@ -44,7 +62,7 @@ impl Process {
 fn pidfd_is_gone(pidfd: BorrowedFd<'_>, deadline: Deadline) -> io::Result<bool> {
     loop {
         let left = deadline.left();
-        match sys::ppoll_readable(pidfd, left) {
+        match sys::ppoll(pidfd, Event::Readable, left) {
             Ok(true) => return Ok(true),
             Ok(false) if left == Some(Duration::ZERO) => return Ok(false),
             // The poll may end early; only the clock says that the time is up.
@@ -55,28 +73,44 @@ fn pidfd_is_gone(pidfd: BorrowedFd<'_>, deadline: Deadline) -> io::Result<bool> 
     }
 }
 
-/// The pauses between looks at a process that has no pidfd.
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// The pauses between looks where nothing can be waited on.
+struct Pauses {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Pauses {
+    fn new(next: Duration, longest: Duration) -> Pauses {
+        Pauses { next, longest }
+    }
+
+    /// Twice as long each time, but not beyond the deadline.
+    fn pause(&mut self, deadline: Deadline) {
+        std::thread::sleep(
+            deadline
+                .left()
+                .map_or(self.next, |left| left.min(self.next)),
+        );
+        self.next = (self.next * 2).min(self.longest);
+    }
+}
 
 fn is_gone_by(pinned: &Pinned, deadline: Deadline, proc: &mut MaybeProc) -> io::Result<bool> {
     if let Some(pidfd) = pinned.pidfd() {
         return pidfd_is_gone(pidfd, deadline);
     }
-    let mut pause = FIRST_PAUSE;
+    // Nothing but a pidfd tells when a stranger ends.
+    let mut pauses = Pauses::new(Duration::from_millis(1), Duration::from_millis(50));
     loop {
-        // Taken before the look, so that the last look is never older than the deadline.
-        let left = deadline.left();
+        // Read before the look, so that the last look is not older than the deadline.
+        let was_last = deadline.has_passed();
         if pinned.is_gone(proc)? {
             return Ok(true);
         }
-        match left {
-            Some(Duration::ZERO) => return Ok(false),
-            // Nothing but a pidfd tells when a stranger ends.
-            Some(left) => std::thread::sleep(pause.min(left)),
-            None => std::thread::sleep(pause),
+        if was_last {
+            return Ok(false);
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pauses.pause(deadline);
     }
 }
 
@@ -85,6 +119,10 @@ pub(super) struct Batch {
     started: Instant,
     proc: MaybeProc,
     targets: Vec<Target>,
+    /// Where the latest target with a pid is.
+    latest: HashMap<Pid, usize>,
+    /// What the latest wait waited for.
+    outcome: Outcome,
 }
 
 struct Target {
@@ -92,6 +130,10 @@ struct Target {
     state: State,
     /// Why it will not do to wait for it: `NotPermitted` or `Unverifiable`.
     doubt: Option<Reason>,
+    /// It was stopped here and is to be continued if it is not killed.
+    is_frozen: bool,
+    /// Whether it had been stopped by others when it was taken in; `None`: nobody looked.
+    was_stopped: Option<bool>,
 }
 
 enum State {
@@ -103,18 +145,24 @@ enum State {
 }
 
 impl Batch {
-    /// Pins each of these once: the process that has the number or, with a `ProcessId`, that very
-    /// process. Who is `refused`, for his number or for what he turns out to be, is not to be
-    /// signalled.
-    pub(super) fn of<'a>(
-        named: impl Iterator<Item = (u32, Option<&'a ProcessId>)>,
-        refused: impl Fn(Pid, Option<&Pinned>) -> Option<Reason>,
-    ) -> Batch {
-        let mut batch = Batch {
+    pub(super) fn new() -> Batch {
+        Batch {
             started: Instant::now(),
             proc: MaybeProc::default(),
             targets: Vec::new(),
-        };
+            latest: HashMap::new(),
+            outcome: Outcome::Exited,
+        }
+    }
+
+    /// Pins each of these once: the process that has the number or, with a `ProcessId`, that very
+    /// process. Who is `refused`, for his number or for what he turns out to be, is not to be
+    /// signalled.
+    pub(super) fn name<'a>(
+        &mut self,
+        named: impl Iterator<Item = (u32, Option<&'a ProcessId>)>,
+        refused: impl Fn(Pid, Option<&Pinned>) -> Option<Reason>,
+    ) {
         let mut seen = HashSet::new();
         for (number, expected) in named {
             if !seen.insert((number, expected)) {
@@ -125,7 +173,7 @@ impl Batch {
                 // An identity may be that of a process which had the number before.
                 Some(pid) => match expected.map_or_else(|| refused(pid, None), |_| None) {
                     Some(reason) => State::Refused(reason),
-                    None => match batch.pin(pid, expected) {
+                    None => match self.pin(pid, expected) {
                         State::Live(pinned) => match refused(pid, Some(&pinned)) {
                             Some(reason) => State::Refused(reason),
                             None => State::Live(pinned),
@@ -134,13 +182,100 @@ impl Batch {
                     },
                 },
             };
-            batch.targets.push(Target {
-                number,
-                state,
-                doubt: None,
-            });
+            self.push(number, state, None);
         }
-        batch
+    }
+
+    fn push(&mut self, number: u32, state: State, was_stopped: Option<bool>) {
+        if let Some(pid) = Pid::new(number) {
+            self.latest.insert(pid, self.targets.len());
+        }
+        self.targets.push(Target {
+            number,
+            state,
+            doubt: None,
+            is_frozen: false,
+            was_stopped,
+        });
+    }
+
+    /// Takes in a process that was listed, if it `belongs` here: that is asked once it is pinned, so
+    /// of no successor.
+    pub(super) fn take(
+        &mut self,
+        pid: Pid,
+        belongs: impl FnOnce(&Stat<'_>, &mut Proc) -> io::Result<bool>,
+    ) -> Result<Taken> {
+        match self
+            .latest
+            .get(&pid)
+            .map(|&index| &self.targets[index].state)
+        {
+            Some(State::Live(_) | State::Parked(_) | State::Refused(_)) => return Ok(Taken::Known),
+            Some(State::Gone(_)) | None => {}
+        }
+        let mut was_stopped = None;
+        let state = match self.pin(pid, None) {
+            State::Gone(_) if is_nobody(pid) => return Ok(Taken::Vanished),
+            State::Gone(_) => return Ok(Taken::Dead),
+            State::Refused(Reason::Thread) => return Ok(Taken::Vanished),
+            State::Live(pinned) => {
+                let mut buf = Vec::new();
+                let proc = self.proc()?;
+                let belongs = match proc.stat(pid, &mut buf) {
+                    Ok(Some(stat)) if stat.is_kernel_thread() => Ok(false),
+                    Ok(Some(stat)) => {
+                        was_stopped = Some(Stillness::of(stat.state) == Stillness::Stopped);
+                        belongs(&stat, proc)
+                    }
+                    Ok(None) => Ok(false),
+                    Err(e) => Err(e),
+                };
+                match belongs {
+                    Ok(true) if pinned.has_its_pid() => State::Live(pinned),
+                    Ok(_) => return Ok(Taken::Vanished),
+                    Err(e) => return Err(Error::io(format!("read process {}", pid.get()), e)),
+                }
+            }
+            state => state,
+        };
+        self.push(pid.get(), state, was_stopped);
+        Ok(Taken::New)
+    }
+
+    /// /proc, without which nobody can be found.
+    pub(super) fn proc(&mut self) -> Result<&mut Proc> {
+        match self.proc.get() {
+            Some(proc) => Ok(proc),
+            // It says why.
+            None => Err(Proc::open()
+                .err()
+                .unwrap_or_else(|| Error::io("open /proc", io::ErrorKind::Interrupted.into()))),
+        }
+    }
+
+    /// How many targets there are, gone ones included.
+    pub(super) fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// The pid of a target that is not known to be gone and may be acted on.
+    pub(super) fn live(&self, index: usize) -> Option<Pid> {
+        match &self.targets.get(index)?.state {
+            State::Live(pinned) => Some(pinned.pid()),
+            State::Parked(id) => Some(id.named()),
+            State::Gone(_) | State::Refused(_) => None,
+        }
+    }
+
+    pub(super) fn has_live(&self, pid: Pid) -> bool {
+        let index = self.latest.get(&pid);
+        index.is_some_and(|&index| self.live(index).is_some())
+    }
+
+    /// Whether a target could not be signalled when it last was.
+    pub(super) fn is_doubtful(&self, index: usize) -> bool {
+        self.targets[index].doubt.is_some()
     }
 
     fn pin(&mut self, pid: Pid, expected: Option<&ProcessId>) -> State {
@@ -206,24 +341,122 @@ impl Batch {
         }
     }
 
-    /// Sends these to all that live. Who may not be signalled is remembered and watched all the same.
-    pub(super) fn signal(&mut self, signals: &[i32]) {
-        for index in 0..self.targets.len() {
-            self.targets[index].doubt = None;
-            self.act(index, Outcome::Exited, |pinned, proc| {
-                for &signal in signals {
-                    if !pinned.signal(signal, proc)? {
-                        return Ok(true);
-                    }
-                }
-                Ok(false)
-            });
+    /// Sends these to all that live, from a target on. Who may not be signalled is remembered and
+    /// watched all the same.
+    pub(super) fn signal(&mut self, from: usize, signals: &[i32]) {
+        for index in from..self.targets.len() {
+            self.signal_one(index, signals);
         }
+    }
+
+    /// SIGKILL to a frozen tree, children first: the end of a parent can orphan the process group of
+    /// its children, and stopped members of an orphaned group are continued by the kernel (setpgid(2)).
+    pub(super) fn kill_newest_first(&mut self) {
+        for index in (0..self.targets.len()).rev() {
+            self.signal_one(index, &[SIGKILL]);
+        }
+    }
+
+    fn signal_one(&mut self, index: usize, signals: &[i32]) {
+        let mut is_sent = false;
+        self.targets[index].doubt = None;
+        self.act(index, Outcome::Exited, |pinned, proc| {
+            for &signal in signals {
+                if !pinned.signal(signal, proc)? {
+                    return Ok(true);
+                }
+            }
+            is_sent = true;
+            Ok(false)
+        });
+        // Neither a killed nor a continued process stays stopped.
+        if is_sent && (signals.contains(&SIGKILL) || signals.contains(&SIGCONT)) {
+            self.targets[index].is_frozen = false;
+        }
+    }
+
+    /// Stops a target without waiting for it, unless it was stopped already: then it is left so in
+    /// the end.
+    pub(super) fn halt(&mut self, index: usize) {
+        let Some(pid) = self.live(index) else {
+            return;
+        };
+        let was_stopped = match self.targets[index].was_stopped {
+            Some(was_stopped) => was_stopped,
+            None => matches!(self.stillness(pid), Ok(Stillness::Stopped)),
+        };
+        self.targets[index].was_stopped = Some(was_stopped);
+        if !was_stopped {
+            self.targets[index].is_frozen = true;
+            self.signal_one(index, &[SIGSTOP]);
+        }
+    }
+
+    /// Stops a target and waits until every thread of it has stopped, or is gone. False: it does not
+    /// stop, as when its tracer lets it go on.
+    pub(super) fn stop(&mut self, index: usize, deadline: Deadline) -> Result<bool> {
+        const PATIENCE: Duration = Duration::from_millis(100);
+        /// A vfork parent sleeps so until its child is done, and forks no more until then.
+        const UNINTERRUPTIBLE: Duration = Duration::from_millis(10);
+        let patience = deadline.or_after(PATIENCE);
+        let uninterruptible = Deadline::after(UNINTERRUPTIBLE);
+        let mut pauses = Pauses::new(Duration::from_micros(20), Duration::from_millis(1));
+        let mut is_halted = false;
+        while let Some(pid) = self.live(index) {
+            let stillness = self.stillness(pid);
+            match stillness.map_err(|e| Error::io(format!("read process {}", pid.get()), e))? {
+                Stillness::Stopped | Stillness::Gone => return Ok(true),
+                // With a SIGSTOP pending it stops again if its tracer lets it go.
+                Stillness::Traced if self.targets[index].is_frozen => return Ok(true),
+                Stillness::Uninterruptible if uninterruptible.has_passed() => return Ok(true),
+                Stillness::Traced | Stillness::Uninterruptible | Stillness::Running => {}
+            }
+            if !is_halted {
+                is_halted = true;
+                self.targets[index].is_frozen = true;
+                self.signal_one(index, &[SIGSTOP]);
+                if self.is_doubtful(index) {
+                    return Ok(false);
+                }
+                continue;
+            }
+            if patience.has_passed() {
+                return Ok(false);
+            }
+            // Only a parent is told when a process stops.
+            pauses.pause(patience);
+        }
+        Ok(true)
+    }
+
+    fn stillness(&mut self, pid: Pid) -> io::Result<Stillness> {
+        let Some(proc) = self.proc.get() else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let mut buf = Vec::new();
+        let mut stillness = Stillness::Stopped;
+        let Some(leader) = proc.stat(pid, &mut buf)? else {
+            return Ok(Stillness::Gone);
+        };
+        if leader.is_zombie() {
+            return Ok(Stillness::Gone);
+        }
+        if leader.threads == 1 {
+            return Ok(Stillness::of(leader.state));
+        }
+        for tid in proc.threads(pid)?.unwrap_or_default() {
+            let Some(stat) = proc.thread_stat(pid, tid, &mut buf)? else {
+                continue;
+            };
+            stillness = stillness.max(Stillness::of(stat.state));
+        }
+        Ok(stillness)
     }
 
     /// Waits until all are gone, or as many as are at the deadline; what is gone then is so due to
     /// `outcome`. Those that could not be signalled are looked at last and not waited for.
     pub(super) fn wait(&mut self, deadline: Deadline, outcome: Outcome) {
+        self.outcome = outcome;
         // Newest first: it is the last to go, and then most of the others cost one look.
         for index in (0..self.targets.len()).rev() {
             if self.targets[index].doubt.is_none() {
@@ -242,14 +475,16 @@ impl Batch {
         }
     }
 
-    /// The verdict.
-    pub(super) fn finish(mut self, coverage: Coverage) -> Result<Report> {
+    /// The verdict. `unproven`: more of what was to go may be left than was found, and whom to name
+    /// for it.
+    pub(super) fn finish(mut self, coverage: Coverage, unproven: Option<u32>) -> Result<Report> {
         let mut survivors = Vec::new();
         for index in 0..self.targets.len() {
             let Target { number, doubt, .. } = self.targets[index];
             let mut survivor = None;
             // What ended since the deadline, while others were looked at, is no survivor.
-            self.act(index, Outcome::Killed, |pinned, proc| {
+            let outcome = doubt.map_or(self.outcome, |_| Outcome::Exited);
+            self.act(index, outcome, |pinned, proc| {
                 let seen = Survivor::see(number, doubt, proc);
                 let gone = pinned.is_gone(proc)?;
                 survivor = Some(seen);
@@ -268,6 +503,10 @@ impl Batch {
                 })),
             }
         }
+        if let (true, Some(number)) = (survivors.is_empty(), unproven) {
+            let unverifiable = Some(Reason::Unverifiable);
+            survivors.push(Survivor::see(number, unverifiable, &mut self.proc));
+        }
         let gone = |target: &Target| match target.state {
             State::Gone(outcome) => Some((target.number, outcome)),
             _ => None,
@@ -280,6 +519,51 @@ impl Batch {
         match survivors.is_empty() {
             true => Ok(report),
             false => Err(Error::survived(survivors, report)),
+        }
+    }
+}
+
+/// Whatever happened, nobody is left stopped.
+impl Drop for Batch {
+    fn drop(&mut self) {
+        for index in 0..self.targets.len() {
+            if self.targets[index].is_frozen {
+                self.signal_one(index, &[SIGCONT]);
+            }
+        }
+    }
+}
+
+/// What became of a process that was listed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    New,
+    /// It is among the targets.
+    Known,
+    /// A zombie.
+    Dead,
+    /// It was reaped after it was listed, or it does not belong here any more.
+    Vanished,
+}
+
+/// How still a process or thread is, the stillest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stillness {
+    Gone,
+    Stopped,
+    Traced,
+    Uninterruptible,
+    Running,
+}
+
+impl Stillness {
+    /// By the state in proc_pid_stat(5) field 3.
+    fn of(state: char) -> Stillness {
+        match state {
+            'T' | 'Z' | 'X' => Stillness::Stopped,
+            't' => Stillness::Traced,
+            'D' => Stillness::Uninterruptible,
+            _ => Stillness::Running,
         }
     }
 }
