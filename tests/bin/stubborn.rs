@@ -1,6 +1,7 @@
 //! The victim of the tests. What it does is said in the variable `STUBBORN`, so that its arguments
 //! are free to be anything: words, carried out in order, and `{ words }` for a child, `thread{ words }`
-//! for a child forked by a thread that is not the leader and lives on.
+//! for a child forked by a thread that is not the leader and lives on, `respawn{ words }` for a child
+//! that is started again whenever it ends.
 //!
 //! When a process of the tree has done its words it writes `ready PID [PORT]` to standard output,
 //! which all inherit: end-of-file there says that all are gone. It answers `ping` with `pong PID`, and
@@ -15,6 +16,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::process::{Command, exit, id};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The result of a system call; -1 ends the program with the reason.
 macro_rules! sys {
@@ -80,7 +82,13 @@ fn main() {
                 }
             }
             "reuse" => reuse(value.parse().unwrap(), &mut said),
-            "exit" | "stop" | "spin" | "leader-exits" | "churn" | "trace" => after.push(word),
+            "exit" | "stop" | "spin" | "leader-exits" | "churn" | "trace" | "storm"
+            | "leapfrog" | "pair" | "partner" => after.push(word),
+            "respawn{" => {
+                let (words, tail) = block(rest);
+                std::thread::spawn(move || respawn(&words));
+                rest = tail;
+            }
             _ => panic!("no such word: {word}"),
         }
     }
@@ -104,6 +112,10 @@ fn main() {
                 // SAFETY: ends this thread alone; the other one owns nothing of its stack.
                 unsafe { libc::syscall(libc::SYS_exit, 0) };
             }
+            ("storm", most) => storm(most.parse().unwrap()),
+            ("leapfrog", how) => leapfrog(how == "stay"),
+            ("pair", _) => respawn(&format!("partner={}", id())),
+            ("partner", parent) => partner(parent.parse().unwrap()),
             ("churn", threads) => {
                 for _ in 1..threads.parse().unwrap() {
                     std::thread::spawn(churn);
@@ -120,17 +132,30 @@ fn main() {
     serve();
 }
 
-/// Starts this program again for the words up to the closing brace, and returns those after it.
-fn child<'a>(words: &'a [&'a str], by_thread: bool) -> &'a [&'a str] {
+/// The words up to the closing brace, and those after it.
+fn block<'a>(words: &'a [&'a str]) -> (String, &'a [&'a str]) {
     let mut depth = 1;
     let end = words.iter().position(|word| {
         depth += i32::from(word.ends_with('{')) - i32::from(*word == "}");
         depth == 0
     });
     let end = end.expect("a closing brace");
+    (words[..end].join(" "), &words[end + 1..])
+}
+
+/// This program again, with the same arguments.
+fn again(spec: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.env("STUBBORN", words[..end].join(" "));
-    let mut start = move || drop(command.spawn().unwrap());
+    command
+        .args(std::env::args_os().skip(1))
+        .env("STUBBORN", spec);
+    command
+}
+
+/// Starts this program again for the words up to the closing brace, and returns those after it.
+fn child<'a>(words: &'a [&'a str], by_thread: bool) -> &'a [&'a str] {
+    let (spec, rest) = block(words);
+    let start = move || drop(again(&spec).spawn().unwrap());
     if by_thread {
         let (tell, told) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
@@ -144,7 +169,88 @@ fn child<'a>(words: &'a [&'a str], by_thread: bool) -> &'a [&'a str] {
     } else {
         start();
     }
-    &words[end + 1..]
+    rest
+}
+
+/// Starts a child anew whenever it ends.
+fn respawn(spec: &str) {
+    loop {
+        again(spec).spawn().unwrap().wait().unwrap();
+    }
+}
+
+/// Watches its parent and, when that is gone, takes its place.
+fn partner(parent: libc::pid_t) {
+    // SAFETY: two integers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, parent, 0) };
+    if fd >= 0 {
+        let mut poll = libc::pollfd {
+            fd: fd as libc::c_int,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        sys!(libc::poll(&raw mut poll, 1, -1));
+    }
+    respawn(&format!("partner={}", id()));
+}
+
+/// Whether nobody holds the other end of standard input any more.
+fn is_let_go() -> bool {
+    let mut poll = libc::pollfd {
+        fd: 0,
+        events: 0,
+        revents: 0,
+    };
+    sys!(libc::poll(&raw mut poll, 1, 0)) == 1
+}
+
+/// Up to `most` processes, each of which forks without pause: children that do the same as long as
+/// there are fewer, and then children that exit at once. Says `storming` when there are so many.
+fn storm(most: u32) {
+    // SAFETY: a new shared mapping, which fork(2) hands on.
+    let live = unsafe {
+        let shared = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        let page = libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            libc::PROT_READ | libc::PROT_WRITE,
+            shared,
+            -1,
+            0,
+        );
+        assert!(page != libc::MAP_FAILED);
+        &*page.cast::<AtomicU32>()
+    };
+    while !is_let_go() {
+        let before = live.load(Ordering::Relaxed);
+        let grows = before < most && live.fetch_add(1, Ordering::Relaxed) < most;
+        if grows && live.load(Ordering::Relaxed) >= most {
+            say("storming");
+        }
+        // SAFETY: a process of one thread, whose child goes on as it does or exits.
+        match unsafe { libc::fork() } {
+            0 if grows => {}
+            // SAFETY: ends the child at once.
+            0 => unsafe { libc::_exit(0) },
+            // SAFETY: reaps whoever is dead.
+            _ => unsafe { while libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) > 0 {} },
+        }
+    }
+    exit(0);
+}
+
+/// Forks and exits without pause, so that it has always gone before it is seen; in a session of its
+/// own each time unless it is to `stay` in its group.
+fn leapfrog(stay: bool) {
+    while !is_let_go() {
+        match sys!(libc::fork()) {
+            0 if stay => {}
+            0 => drop(sys!(libc::setsid())),
+            // SAFETY: ends this process at once.
+            _ => unsafe { libc::_exit(0) },
+        }
+    }
+    exit(0);
 }
 
 /// One write: lines of several processes do not mix.

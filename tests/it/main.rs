@@ -4,3 +4,5 @@
 
 mod fixture;
 mod kill;
+mod selections;
+mod tree;
