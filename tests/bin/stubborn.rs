@@ -38,6 +38,7 @@ fn main() {
     // Kept open until the end.
     let mut listeners = Vec::new();
     let mut locks = Vec::new();
+    let mut memory = Vec::new();
     let mut rest = words.as_slice();
     while let Some((&word, tail)) = rest.split_first() {
         rest = tail;
@@ -63,7 +64,8 @@ fn main() {
             }
             "chdir" => std::env::set_current_dir(value).unwrap(),
             "listen" => {
-                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let address = if value.is_empty() { "127.0.0.1" } else { value };
+                let listener = TcpListener::bind((address, 0)).unwrap();
                 said += &format!(" {}", listener.local_addr().unwrap().port());
                 listeners.push(listener);
             }
@@ -72,6 +74,9 @@ fn main() {
                 sys!(libc::flock(file.as_raw_fd(), libc::LOCK_EX));
                 locks.push(file);
             }
+            // In MiB; every page is touched, so that the exit takes its time to give them back.
+            "memory" => memory.resize(value.parse::<usize>().unwrap() << 20, 1_u8),
+            "nobody" => drop(sys!(libc::setresuid(65534, 65534, 65534))),
             "threads" => {
                 for _ in 0..value.parse().unwrap() {
                     std::thread::spawn(|| {
@@ -102,7 +107,8 @@ fn main() {
     say(&said);
     for word in after {
         match word.split_once('=').unwrap_or((word, "")) {
-            ("exit", _) => exit(0),
+            ("exit", "") => exit(0),
+            ("exit", code) => exit(code.parse().unwrap()),
             ("stop", _) => drop(sys!(libc::raise(libc::SIGSTOP))),
             ("spin", _) => loop {
                 std::hint::spin_loop()

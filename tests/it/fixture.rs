@@ -183,6 +183,16 @@ pub fn states(pid: u32) -> Vec<char> {
     tids.into_iter().filter_map(state).collect()
 }
 
+/// Whether this program holds a pidfd of the process: a call of another thread has it in hand.
+pub fn is_pinned(pid: u32) -> bool {
+    let line = format!("Pid:\t{pid}");
+    std::fs::read_dir("/proc/self/fdinfo")
+        .unwrap()
+        // A descriptor may be closed before it is looked at.
+        .filter_map(|fd| std::fs::read_to_string(fd.unwrap().path()).ok())
+        .any(|info| info.lines().any(|l| l == line))
+}
+
 /// Waits until `done`, looking again and again, and fails the test if it takes too long.
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
