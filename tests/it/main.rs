@@ -4,5 +4,6 @@
 
 mod fixture;
 mod kill;
+mod refusal;
 mod selections;
 mod tree;
