@@ -4,16 +4,18 @@ use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use process_kill::{
     Coverage, ErrorKind, Kill, Outcome, ProcessId, Reason, Report, Result, sigkill_pids_and_verify,
     wait_until_gone,
 };
 
-use super::fixture::{PATIENCE, Victim, eventually, is_pinned, states};
+use super::fixture::{PATIENCE, Victim, alone, eventually, is_pinned, states};
 
 /// Well below [`PATIENCE`], which a call has that is not to use it up.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(10);
@@ -406,4 +408,82 @@ fn init_and_the_caller_may_be_waited_for() {
     let reasons = error.survivors().iter().map(|s| (s.pid(), s.reason()));
     let expected = pids.map(|pid| (pid, Reason::StillRunning));
     assert_eq!(reasons.collect::<Vec<_>>(), expected);
+}
+
+static INTERRUPTIONS: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn interrupted(_: libc::c_int) {
+    INTERRUPTIONS.fetch_add(1, Ordering::Relaxed);
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Sends the calling thread one signal after another while `f` runs. The handler is process-wide.
+fn interrupting(f: impl FnOnce()) {
+    let action = SigAction::new(
+        SigHandler::Handler(interrupted),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler adds to an atomic number and does nothing else.
+    unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
+    // SAFETY: no arguments.
+    let caller = unsafe { libc::pthread_self() };
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _over = SetOnDrop(&over);
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                // SAFETY: the caller waits for this thread, so it is there.
+                unsafe { libc::pthread_kill(caller, libc::SIGUSR1) };
+                thread::yield_now();
+            }
+        });
+        f();
+    });
+    assert!(INTERRUPTIONS.load(Ordering::Relaxed) > 10);
+}
+
+#[test]
+fn interruptions_neither_end_nor_prolong_a_wait() {
+    if !alone!(interruptions_neither_end_nor_prolong_a_wait) {
+        return;
+    }
+    const TIME: Duration = Duration::from_millis(500);
+    let [waited, killed] = ["ignore=TERM"; 2].map(Victim::start);
+    interrupting(|| {
+        let error = wait_until_gone(&[waited.pid()], TIME).unwrap_err();
+        assert_eq!(error.survivors()[0].reason(), Reason::StillRunning);
+        let elapsed = error.report().unwrap().elapsed();
+        assert!(elapsed >= TIME && elapsed < 8 * TIME, "{elapsed:?}");
+        let kill = Kill::graceful().grace(TIME).verify_within(PATIENCE);
+        let report = kill.pids(&[killed.pid()]).unwrap();
+        assert_eq!(outcomes(&report), [(killed.pid(), Outcome::Killed)]);
+        assert!(report.elapsed() >= TIME, "{report:?}");
+        assert!(report.elapsed() < 8 * TIME, "{report:?}");
+    });
+}
+
+#[test]
+fn interruptions_blur_no_look() {
+    if !alone!(interruptions_blur_no_look) {
+        return;
+    }
+    let (alive, gone) = (Victim::start(""), zombie("exit"));
+    let id = ProcessId::of(gone.pid()).unwrap().unwrap();
+    interrupting(|| {
+        for _ in 0..2000 {
+            let error = wait_until_gone(&[alive.pid()], Duration::ZERO).unwrap_err();
+            assert_eq!(error.survivors()[0].reason(), Reason::StillRunning);
+            let report = sigkill_pids_and_verify(&[gone.pid()]).unwrap();
+            assert_eq!(outcomes(&report), [(gone.pid(), Outcome::AlreadyGone)]);
+            assert!(id.is_gone().unwrap());
+        }
+    });
 }
