@@ -231,7 +231,7 @@ impl Process {
             Ok(()) => Ok(()),
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             // A zombie of another user refuses signals too.
-            Err(_) if has_ended(self.as_fd()) => Ok(()),
+            Err(_) if has_ended(self.as_fd()).unwrap_or(false) => Ok(()),
             Err(e) => Err(Error::io(
                 format!("send signal {signal} to process {}", self.id.pid()),
                 e,
@@ -294,8 +294,14 @@ fn was_reaped(pidfd: BorrowedFd<'_>) -> bool {
     matches!(sys::pidfd_send_signal(pidfd, 0, Scope::Process), Err(e) if e.raw_os_error() == Some(libc::ESRCH))
 }
 
-fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
-    sys::ppoll(pidfd, Event::Readable, Some(Duration::ZERO)).unwrap_or(false)
+fn has_ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+    loop {
+        match sys::ppoll(pidfd, Event::Readable, Some(Duration::ZERO)) {
+            // A pending signal interrupts even a poll that does not wait.
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            ended => return ended,
+        }
+    }
 }
 
 /// Who has the pid now, with a pidfd where there are pidfds.
@@ -420,7 +426,10 @@ impl Pinned {
     }
 
     fn unless_gone(self) -> Pin {
-        match self.pidfd().is_some_and(has_ended) {
+        match self
+            .pidfd()
+            .is_some_and(|fd| has_ended(fd).unwrap_or(false))
+        {
             true => Pin::Gone,
             false => Pin::Held(self),
         }
@@ -490,7 +499,7 @@ impl Pinned {
     /// Whether every thread of it has ended.
     pub(super) fn is_gone(&self, proc: &mut MaybeProc) -> io::Result<bool> {
         match &self.hold {
-            Hold::Pidfd(fd) => sys::ppoll(fd.as_fd(), Event::Readable, Some(Duration::ZERO)),
+            Hold::Pidfd(fd) => has_ended(fd.as_fd()),
             Hold::Child => match sys::waitid_nowait(self.pid)? {
                 Child::Running => Ok(false),
                 Child::Exited => Ok(true),
