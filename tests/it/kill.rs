@@ -373,6 +373,26 @@ fn waiting_sees_the_end_and_sends_nothing() {
 }
 
 #[test]
+fn who_ends_while_survivors_are_looked_at_was_not_killed() {
+    // Why it lives on is asked of every thread, and the other target ends meanwhile.
+    let crowd = Victim::start("threads=1000");
+    for _ in 0..10 {
+        let mut late = Victim::start("");
+        let named = [crowd.pid(), late.pid()];
+        let end = thread::scope(|scope| {
+            let call = scope.spawn(|| wait_until_gone(&named, Duration::ZERO));
+            // Nothing is waited for, so the call may be over before this is seen.
+            eventually("the wait", || call.is_finished() || is_pinned(late.pid()));
+            late.let_go();
+            call.join().unwrap()
+        });
+        let error = end.unwrap_err();
+        let report = error.report().unwrap();
+        assert_eq!(report.pids(Outcome::Killed), []);
+    }
+}
+
+#[test]
 fn a_wait_holds_one_deadline_for_all() {
     const WITHIN: Duration = Duration::from_millis(500);
     let victims: Vec<Victim> = (0..10).map(|_| Victim::start("")).collect();
