@@ -10,7 +10,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, gettid};
 use process_kill::{
     Error, ErrorKind, Kill, Outcome, Process, ProcessId, Reason, Report, pids_with_cwd_under,
@@ -328,6 +330,22 @@ fn who_is_held_by_a_debugger_survives_until_it_lets_go() {
         victim.all_gone();
         assert_eq!(victim.child().wait().unwrap().signal(), Some(9));
     });
+}
+
+#[test]
+fn a_debugger_is_named_by_its_process_whichever_thread_it_uses() {
+    let victim = Victim::start("");
+    let pid = raw(victim.pid());
+    with_thread(|_| {
+        ptrace::seize(pid, ptrace::Options::PTRACE_O_TRACEEXIT).unwrap();
+        kill(pid, Signal::SIGKILL).unwrap();
+        waitpid(pid, Some(WaitPidFlag::__WALL)).unwrap();
+        let error = wait_until_gone(&[victim.pid()], Duration::ZERO).unwrap_err();
+        let by = std::process::id();
+        assert_eq!(reasons(&error), [(victim.pid(), Reason::Traced { by })]);
+    });
+    // The thread ended, and with it its hold.
+    wait_until_gone(&[victim.pid()], PATIENCE).unwrap();
 }
 
 /// A frozen cgroup of its own, thawed and removed on drop.
