@@ -78,9 +78,13 @@ impl Proc {
     pub(super) fn tracer(&mut self, pid: Pid, tid: Pid) -> io::Result<u32> {
         let mut status = Vec::new();
         self.load(pid, format_args!("task/{}/status", tid.get()), &mut status)?;
-        Ok(field(&status, b"TracerPid:")
-            .and_then(|n| number(n.trim_ascii()))
-            .unwrap_or(0))
+        let tracer = field(&status, b"TracerPid:").and_then(|n| number(n.trim_ascii()));
+        let Some(tracer) = tracer.and_then(Pid::new) else {
+            return Ok(0);
+        };
+        // That is the thread which traces; where it is hidden, its own number must do.
+        let process = self.process_of(tracer).ok().flatten();
+        Ok(process.unwrap_or(tracer).get())
     }
 
     /// The process that the number belongs to, itself or one of its threads; `None`: nobody's.
