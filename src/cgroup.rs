@@ -97,7 +97,7 @@ impl Cgroup {
 
     /// Waits until `cgroup.events` has changed since it was read, or the deadline.
     pub(super) fn wait_for_change(&self, deadline: Deadline) -> io::Result<()> {
-        match sys::ppoll(self.events.as_fd(), Event::Changed, deadline.left()) {
+        match sys::ppoll([Some(self.events.as_fd())], Event::Changed, deadline.left()) {
             Err(e) if e.kind() != io::ErrorKind::Interrupted => Err(e),
             _ => Ok(()),
         }

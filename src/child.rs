@@ -1,16 +1,230 @@
-//! Supervision of children.
+//! Supervision of children: spawned in a group, stopped whole, read with limits, listed in a registry.
+//!
+//! [`std::process::Command`] and [`Child`] stay what they are: [`CommandExt`] adds a way to spawn.
+//!
+//! ```
+//! use process_kill::Kill;
+//! use process_kill::child::{CommandExt, Group};
+//!
+//! let mut command = std::process::Command::new("sh");
+//! let mut sh = command.args(["-c", "sleep 60 & sleep 60"]).spawn_managed(Group::New)?;
+//! sh.stop(&Kill::graceful())?;
+//! assert!(!sh.wait()?.success());
+//! # Ok::<(), process_kill::Error>(())
+//! ```
+
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
 
 use super::error::{Error, Result};
-use super::sys;
+use super::kill::Kill;
+use super::proc::{MaybeProc, Proc};
+use super::process::{self, Pin, Pinned, ProcessGroup, ProcessId};
+use super::report::Report;
+use super::sys::{self, NewGroup};
+use super::tree::Own;
+
+mod output;
+mod registry;
+
+pub use output::{Ended, Limits, Output};
+pub use registry::{Registry, Ticket};
 
 /// Makes the calling process adopt the orphans among its descendants (prctl(2)
-/// `PR_SET_CHILD_SUBREAPER`), which makes [`Kill::children`](super::Kill::children) exact.
+/// `PR_SET_CHILD_SUBREAPER`), which makes [`Kill::children`] exact.
 ///
 /// It is process-wide and lasts until the process ends: whoever calls it has to reap the orphans as
 /// well (`waitpid(-1)`), or they stay zombies. Children do not inherit it.
 ///
 /// # Errors
-/// `Io`: the kernel refused, which it does for no process since Linux 3.4.
+/// `Io`: the kernel refused, which it does to no process since Linux 3.4.
 pub fn adopt_orphans() -> Result<()> {
     sys::set_child_subreaper().map_err(|e| Error::io("adopt orphans", e))
+}
+
+/// The process group that a child is spawned in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// The caller's.
+    Inherit,
+    /// One of its own, which [`Managed`] owns (setpgid(2)).
+    New,
+    /// One of its own in a session of its own without a terminal, both of which [`Managed`] owns
+    /// (setsid(2)).
+    NewSession,
+    /// An existing one in the caller's session, which is never signalled as a group.
+    Join(u32),
+}
+
+/// Spawns children that are stopped whole.
+pub trait CommandExt {
+    /// Spawns the command in a group. Nothing sticks to the command: it may be spawned again, with
+    /// another group or none.
+    ///
+    /// In any group but [`Group::Inherit`], a standard input that is a terminal becomes `/dev/null`:
+    /// a background process that reads the terminal is stopped by SIGTTIN.
+    ///
+    /// # Errors
+    /// `Refused`: the group to join is 0, 1 or above `i32::MAX`. `Proc`: /proc cannot be used. `Io`:
+    /// the command cannot be run, or the group to join does not exist in this session.
+    fn spawn_managed(&mut self, group: Group) -> Result<Managed>;
+}
+
+impl CommandExt for Command {
+    fn spawn_managed(&mut self, group: Group) -> Result<Managed> {
+        let new = match group {
+            Group::Inherit => NewGroup::Inherit,
+            Group::New => NewGroup::Lead,
+            Group::NewSession => NewGroup::LeadSession,
+            Group::Join(pgid) => match process::named(pgid)? {
+                pgid if pgid.is_init() => return Err(Error::refused("1 is init's group")),
+                pgid => NewGroup::Join(pgid),
+            },
+        };
+        // Before there is a child that could not be identified.
+        Proc::open()?;
+        let program = self.get_program().to_string_lossy().into_owned();
+        let failed = |e| Error::io(format!("spawn {program}"), e);
+        let child = sys::spawn_in_group(self, new).map_err(failed)?;
+        let pid = child.id();
+        // From here on Drop ends the child if something fails: it is ours, unreaped, so the pid holds.
+        let mut unmanaged = Unmanaged(Some(child));
+        let id = ProcessId::of(pid)?.ok_or_else(|| {
+            // SIGCHLD is ignored, or another thread reaps whatever it finds.
+            Error::io(
+                format!("identify {program}"),
+                std::io::ErrorKind::NotFound.into(),
+            )
+        })?;
+        let process = match Pinned::open(id.named(), Some(&id), &mut MaybeProc::default()) {
+            Pin::Held(process) => Some(process),
+            Pin::Gone => None,
+            Pin::NoRoom | Pin::Refused(_) => {
+                let failed = std::io::ErrorKind::Unsupported.into();
+                return Err(Error::io(format!("watch {program}"), failed));
+            }
+        };
+        let own = match group {
+            Group::Inherit | Group::Join(_) => None,
+            Group::New | Group::NewSession => Some(Own {
+                group: Arc::new(ProcessGroup::open(process::named(pid)?).map_err(failed)?),
+                is_session: group == Group::NewSession,
+            }),
+        };
+        Ok(Managed {
+            child: unmanaged.0.take(),
+            id,
+            process,
+            own,
+            group: match group {
+                Group::Inherit => sys::getpgrp(),
+                Group::Join(pgid) => pgid,
+                Group::New | Group::NewSession => pid,
+            },
+        })
+    }
+}
+
+/// A child on its way to be managed.
+struct Unmanaged(Option<Child>);
+
+impl Drop for Unmanaged {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // If it cannot be killed it was reaped by somebody else, and there is nothing to wait for.
+            if child.kill().is_ok() {
+                drop(child.wait());
+            }
+        }
+    }
+}
+
+/// A child that is ended with all that belongs to it: its descendants and, if it was given one, its
+/// own group or session.
+///
+/// Dropped, it is killed at once, as by [`Kill::now`], and reaped; that takes no longer than the two
+/// seconds of its verification, also while unwinding. Nobody but the child itself is reaped.
+#[derive(Debug)]
+pub struct Managed {
+    /// `None`: detached.
+    child: Option<Child>,
+    id: ProcessId,
+    /// `None`: it had exited when it was spawned.
+    process: Option<Pinned>,
+    own: Option<Own>,
+    group: u32,
+}
+
+impl Managed {
+    /// Its pid.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id.pid()
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub fn process_id(&self) -> ProcessId {
+        self.id
+    }
+
+    /// The group it was spawned in.
+    #[must_use]
+    pub fn group(&self) -> u32 {
+        self.group
+    }
+
+    /// The child itself, for its pipes.
+    pub fn child(&mut self) -> &mut Child {
+        match &mut self.child {
+            Some(child) => child,
+            // Only `detach` and `Drop` take it, and both take the whole of `self`.
+            None => unreachable!("a detached child is not managed"),
+        }
+    }
+
+    /// Closes its standard input and waits until it exits; its true status, every time.
+    ///
+    /// # Errors
+    /// `Io`: somebody else has reaped it.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        let pid = self.id();
+        let waited = self.child().wait();
+        waited.map_err(|e| Error::io(format!("wait for child {pid}"), e))
+    }
+
+    /// Ends it, all its descendants and all members of its own group or session, under one deadline,
+    /// and reaps it; [`Managed::wait`] still yields the status. Members of its own group that outlive
+    /// it are ended also when it was waited for long ago.
+    ///
+    /// # Errors
+    /// As [`Kill::tree`].
+    pub fn stop(&mut self, how: &Kill) -> Result<Report> {
+        let stopped = how.families(&[self.id], self.own.as_slice());
+        // If it is not gone, there is nothing to reap.
+        drop(self.child().try_wait());
+        stopped
+    }
+
+    /// Gives the plain child back and touches nothing.
+    #[must_use = "a child that is not waited for becomes a zombie"]
+    pub fn detach(mut self) -> Child {
+        match self.child.take() {
+            Some(child) => child,
+            None => unreachable!("a detached child is not managed"),
+        }
+    }
+}
+
+impl Drop for Managed {
+    fn drop(&mut self) {
+        let Some(child) = &mut self.child else {
+            return;
+        };
+        let is_reaped = matches!(child.try_wait(), Ok(Some(_)));
+        if !(is_reaped && self.own.is_none()) {
+            // A survivor cannot be told of here: whoever wants to know calls `stop`.
+            drop(self.stop(&Kill::now()));
+        }
+    }
 }

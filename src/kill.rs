@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::cgroup::Cgroup;
 use super::error::{Error, Result};
 use super::find::{self, Pattern};
+use super::pipe::Pipes;
 use super::proc::{Proc, Stat};
-use super::process::{self, Group, Pinned, ProcessId, check_signal};
+use super::process::{self, Pinned, ProcessGroup, ProcessId, check_signal};
 use super::report::{Coverage, Outcome, Reason, Report};
 use super::sys::{self, Pid, SIGCONT, SIGKILL, SIGTERM};
-use super::tree::{self, Orphans};
+use super::tree::{self, Orphans, Own};
 use super::wait::{Batch, Deadline, Taken};
 
 /// How to kill: first signal, grace, SIGKILL, verify.
@@ -182,36 +183,76 @@ impl Kill {
         self.run(Cgroup::open(dir)?)
     }
 
-    /// The one escalation: first signal, grace, SIGKILL, verify.
-    fn run(&self, mut selection: impl Selection) -> Result<Report> {
-        check_signal(self.first)?;
+    /// Kills children of the caller with their trees, and what is left in groups and sessions that
+    /// were made for them, under one deadline for all.
+    pub(super) fn families(&self, roots: &[ProcessId], own: &[Own]) -> Result<Report> {
+        self.run(Tree::of_children(roots, own)?)
+    }
+
+    /// As [`Kill::families`], while pipes are read: who cannot write cannot obey.
+    pub(super) fn families_and_read(
+        &self,
+        roots: &[ProcessId],
+        own: &[Own],
+        pipes: &mut Pipes,
+    ) -> Result<Report> {
+        let tree = Tree::of_children(roots, own)?;
         let mut batch = Batch::new();
-        selection.start(&mut batch)?;
+        std::mem::swap(&mut batch.pipes, pipes);
+        let ended = self.escalate(tree, &mut batch);
+        std::mem::swap(&mut batch.pipes, pipes);
+        ended.and_then(|verdict| verdict.of(batch))
+    }
+
+    fn run(&self, selection: impl Selection) -> Result<Report> {
+        let mut batch = Batch::new();
+        self.escalate(selection, &mut batch)?.of(batch)
+    }
+
+    /// The one escalation: first signal, grace, SIGKILL, verify.
+    fn escalate(&self, mut selection: impl Selection, batch: &mut Batch) -> Result<Verdict> {
+        check_signal(self.first)?;
+        selection.start(batch)?;
         if !self.grace.is_zero() && self.first != SIGKILL {
-            selection.find(&mut batch)?;
+            selection.find(batch)?;
             let deadline = Deadline::after(self.grace);
             let mut signalled = 0;
             loop {
                 let all = batch.len();
-                selection.signal(&mut batch, signalled, &[self.first, SIGCONT]);
+                selection.signal(batch, signalled, &[self.first, SIGCONT]);
                 signalled = all;
                 batch.wait(deadline, Outcome::Exited);
                 // Those forked meanwhile are due the first signal too. An error here is met again
                 // below, where it counts.
-                if deadline.has_passed() || !selection.find(&mut batch).unwrap_or(false) {
+                if deadline.has_passed() || !selection.find(batch).unwrap_or(false) {
                     break;
                 }
             }
         }
         let deadline = Deadline::after(self.verify);
         // What cannot be read once signals were sent leaves the rest unverified, not the found alive.
-        let is_proven = selection.kill(&mut batch, deadline).unwrap_or_else(|_| {
+        let is_proven = selection.kill(batch, deadline).unwrap_or_else(|_| {
             batch.signal(0, &[SIGKILL]);
             batch.wait(deadline, Outcome::Killed);
             false
         });
-        let unproven = (!is_proven).then(|| selection.number());
-        batch.finish(selection.coverage(), unproven)
+        Ok(Verdict {
+            coverage: selection.coverage(),
+            unproven: (!is_proven).then(|| selection.number()),
+        })
+    }
+}
+
+/// What an escalation says beyond its targets.
+struct Verdict {
+    coverage: Coverage,
+    /// Whom to name if it is not sure that all were found.
+    unproven: Option<u32>,
+}
+
+impl Verdict {
+    fn of(self, batch: Batch) -> Result<Report> {
+        batch.finish(self.coverage, self.unproven)
     }
 }
 
@@ -265,14 +306,14 @@ impl<'a, I: Iterator<Item = (u32, Option<&'a ProcessId>)>> Selection for Named<'
     }
 }
 
-/// A process and its descendants.
-struct Tree {
-    root: Pid,
+/// Processes and their descendants.
+struct Tree<'a> {
+    roots: Vec<(Pid, Option<&'a ProcessId>)>,
     orphans: Orphans,
 }
 
-impl Tree {
-    fn of(root: u32) -> Result<Tree> {
+impl<'a> Tree<'a> {
+    fn of(root: u32) -> Result<Tree<'a>> {
         let root = process::named(root)?;
         let mut proc = Proc::open()?;
         let spared = caller_and_ancestors(&mut proc)?;
@@ -283,15 +324,27 @@ impl Tree {
         let ancestors = proc.ancestors(root);
         let ancestors = ancestors.map_err(|e| Error::io("read the ancestors of the root", e))?;
         Ok(Tree {
-            root,
-            orphans: Orphans::of(&ancestors, spared),
+            roots: vec![(root, None)],
+            orphans: Orphans::of(&ancestors, spared, &[]),
+        })
+    }
+
+    fn of_children(roots: &'a [ProcessId], own: &[Own]) -> Result<Tree<'a>> {
+        let caller = process::named(std::process::id())?;
+        let mut ancestors = vec![caller];
+        let above = Proc::open()?.ancestors(caller);
+        ancestors.extend(above.map_err(|e| Error::io("read the caller's ancestors", e))?);
+        let spared = ancestors.iter().copied().collect();
+        Ok(Tree {
+            roots: roots.iter().map(|id| (id.named(), Some(id))).collect(),
+            orphans: Orphans::of(&ancestors, spared, own),
         })
     }
 }
 
-impl Selection for Tree {
+impl Selection for Tree<'_> {
     fn start(&mut self, batch: &mut Batch) -> Result<()> {
-        batch.name(std::iter::once((self.root.get(), None)), refusal);
+        batch.name(self.roots.iter().map(|(pid, id)| (pid.get(), *id)), refusal);
         Ok(())
     }
 
@@ -326,7 +379,9 @@ impl Selection for Tree {
     }
 
     fn number(&self) -> u32 {
-        self.root.get()
+        self.roots
+            .first()
+            .map_or_else(std::process::id, |(root, _)| root.get())
     }
 
     fn coverage(&self) -> Coverage {
@@ -336,7 +391,7 @@ impl Selection for Tree {
 
 /// Process groups.
 struct Groups {
-    groups: Vec<Group>,
+    groups: Vec<ProcessGroup>,
     /// Those in which a zombie was seen, which keeps the number in use.
     with_zombies: HashSet<Pid>,
 }
@@ -344,29 +399,18 @@ struct Groups {
 impl Groups {
     fn of(pgids: &[u32]) -> Result<Groups> {
         let mut seen = HashSet::new();
-        let mut groups = Vec::new();
-        for &number in pgids {
-            let pgid = process::named(number)?;
-            if pgid.is_init() || number == sys::getpgrp() {
-                let why = format!("{number} is init's group or the caller's own");
-                return Err(Error::refused(why));
-            }
-            if seen.insert(pgid) {
-                groups.push(pgid);
-            }
-        }
-        let open = |&pgid: &Pid| {
-            let failed = |e| Error::io(format!("pin group {}", pgid.get()), e);
-            Group::open(pgid).map_err(failed)
-        };
+        let named = pgids.iter().filter(|&&pgid| seen.insert(pgid));
         Ok(Groups {
-            groups: groups.iter().map(open).collect::<Result<_>>()?,
+            // The first bad one refuses them all, and nothing has been sent yet.
+            groups: named
+                .map(|&pgid| group_to_kill(pgid))
+                .collect::<Result<_>>()?,
             with_zombies: HashSet::new(),
         })
     }
 
-    fn holds(&self, stat: &Stat<'_>) -> Option<&Group> {
-        let of = |group: &&Group| group.pgid.get() == stat.group;
+    fn holds(&self, stat: &Stat<'_>) -> Option<&ProcessGroup> {
+        let of = |group: &&ProcessGroup| group.pgid.get() == stat.group;
         self.groups
             .iter()
             .find(of)
@@ -433,7 +477,7 @@ impl Selection for Groups {
             }
         }
         // A number that is in use by nobody we can see is in use by somebody hidden.
-        let is_empty = |group: &Group| {
+        let is_empty = |group: &ProcessGroup| {
             matches!(group.signal(0), Ok(false)) || self.with_zombies.contains(&group.pgid)
         };
         Ok((0..batch.len()).any(|index| batch.live(index).is_some())
@@ -655,6 +699,16 @@ fn caller_and_ancestors(proc: &mut Proc) -> Result<HashSet<Pid>> {
     let ancestors = proc.ancestors(caller);
     let ancestors = ancestors.map_err(|e| Error::io("read the caller's ancestors", e))?;
     Ok(ancestors.into_iter().chain([caller]).collect())
+}
+
+/// A group that may be killed.
+pub(super) fn group_to_kill(number: u32) -> Result<ProcessGroup> {
+    let pgid = process::named(number)?;
+    if pgid.is_init() || number == sys::getpgrp() {
+        let why = format!("{number} is init's group or the caller's own");
+        return Err(Error::refused(why));
+    }
+    ProcessGroup::open(pgid).map_err(|e| Error::io(format!("pin group {number}"), e))
 }
 
 /// Who is never signalled, whoever asks.

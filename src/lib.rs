@@ -8,6 +8,7 @@ pub mod child;
 mod error;
 mod find;
 mod kill;
+mod pipe;
 mod proc;
 mod process;
 mod report;

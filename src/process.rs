@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::error::{Error, Result};
 use super::proc::{self, MaybeProc, Proc, Stat};
 use super::report::Reason;
-use super::sys::{self, Child, Event, Pid, Scope};
+use super::sys::{self, ChildState, Event, Pid, Scope};
 
 /// The name of one process for all time: a pid is used again, this is not.
 ///
@@ -296,10 +296,10 @@ fn was_reaped(pidfd: BorrowedFd<'_>) -> bool {
 
 fn has_ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
     loop {
-        match sys::ppoll(pidfd, Event::Readable, Some(Duration::ZERO)) {
+        match sys::ppoll([Some(pidfd)], Event::Readable, Some(Duration::ZERO)) {
             // A pending signal interrupts even a poll that does not wait.
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            ended => return ended,
+            ended => return ended.map(|[ended]| ended),
         }
     }
 }
@@ -343,6 +343,7 @@ pub(super) fn pidfs_inode(pid: Pid) -> io::Result<Option<u64>> {
 }
 
 /// One process as the engine holds it: nothing else can be signalled through it.
+#[derive(Debug)]
 pub(super) struct Pinned {
     pid: Pid,
     start_time: Option<u64>,
@@ -350,6 +351,7 @@ pub(super) struct Pinned {
     hold: Hold,
 }
 
+#[derive(Debug)]
 enum Hold {
     Pidfd(OwnedFd),
     /// No pidfd: our own child, which keeps its pid until we wait for it.
@@ -457,9 +459,9 @@ impl Pinned {
             start_time: Some(stat.start_time),
             is_kernel_thread: stat.is_kernel_thread(),
             hold: match sys::waitid_nowait(pid) {
-                Ok(Child::Exited) => return Pin::Gone,
-                Ok(Child::Running) => Hold::Child,
-                Ok(Child::NotOurs) | Err(_) => Hold::StartTime,
+                Ok(ChildState::Exited) => return Pin::Gone,
+                Ok(ChildState::Running) => Hold::Child,
+                Ok(ChildState::NotOurs) | Err(_) => Hold::StartTime,
             },
         };
         match pinned.is_gone(proc) {
@@ -473,8 +475,8 @@ impl Pinned {
     pub(super) fn without_descriptor(pid: Pid, expected: Option<&ProcessId>) -> Pin {
         match (sys::waitid_nowait(pid), expected) {
             // Whoever was expected: it is this zombie or was here before it.
-            (Ok(Child::Exited), _) => Pin::Gone,
-            (Ok(Child::Running), None) => Pin::Held(Pinned {
+            (Ok(ChildState::Exited), _) => Pin::Gone,
+            (Ok(ChildState::Running), None) => Pin::Held(Pinned {
                 pid,
                 start_time: None,
                 is_kernel_thread: false,
@@ -501,10 +503,10 @@ impl Pinned {
         match &self.hold {
             Hold::Pidfd(fd) => has_ended(fd.as_fd()),
             Hold::Child => match sys::waitid_nowait(self.pid)? {
-                Child::Running => Ok(false),
-                Child::Exited => Ok(true),
+                ChildState::Running => Ok(false),
+                ChildState::Exited => Ok(true),
                 // Somebody has reaped it, or SIGCHLD is ignored, which reaps at once.
-                Child::NotOurs => self.is_gone_by_start_time(proc),
+                ChildState::NotOurs => self.is_gone_by_start_time(proc),
             },
             Hold::StartTime => self.is_gone_by_start_time(proc),
         }
@@ -576,11 +578,13 @@ impl Pinned {
 }
 
 /// A process group, told from a later one that got the same number.
-pub(super) struct Group {
+#[derive(Debug)]
+pub(super) struct ProcessGroup {
     pub(super) pgid: Pid,
     leader: Leader,
 }
 
+#[derive(Debug)]
 enum Leader {
     /// A pidfd of the leader, which names the group even after the leader was reaped.
     Held(OwnedFd),
@@ -590,8 +594,8 @@ enum Leader {
     Unheld,
 }
 
-impl Group {
-    pub(super) fn open(pgid: Pid) -> io::Result<Group> {
+impl ProcessGroup {
+    pub(super) fn open(pgid: Pid) -> io::Result<ProcessGroup> {
         let leader = match open_pidfd(pgid) {
             Opened::Pidfd(fd) => Leader::Held(fd),
             Opened::Nobody => Leader::Reaped,
@@ -600,7 +604,7 @@ impl Group {
             Opened::Unsupported if is_nobody(pgid) => Leader::Reaped,
             Opened::Unsupported => Leader::Unheld,
         };
-        Ok(Group { pgid, leader })
+        Ok(ProcessGroup { pgid, leader })
     }
 
     /// Whether the number now belongs to another process, and so to another group if to any: the

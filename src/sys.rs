@@ -4,6 +4,10 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub(super) use libc::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM};
@@ -132,7 +136,7 @@ pub(super) fn set_child_subreaper() -> io::Result<()> {
 
 /// What waitid(2) with `WNOWAIT` says of a child. Nothing is reaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Child {
+pub(super) enum ChildState {
     Running,
     /// Every thread of it has ended; the status waits for its parent.
     Exited,
@@ -140,7 +144,7 @@ pub(super) enum Child {
 }
 
 /// waitid(2) with `WEXITED | WNOWAIT | WNOHANG`; `__WALL` (Linux 4.7) for children of clone(2).
-pub(super) fn waitid_nowait(pid: Pid) -> io::Result<Child> {
+pub(super) fn waitid_nowait(pid: Pid) -> io::Result<ChildState> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let options = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
     let id = libc::id_t::from(pid.get());
@@ -150,10 +154,10 @@ pub(super) fn waitid_nowait(pid: Pid) -> io::Result<Child> {
         // SAFETY: zeroed above and written by a successful waitid; all of its fields are integers
         // or pointers, for which zero is valid. With WNOHANG si_pid stays 0 while it runs.
         Ok(()) => match unsafe { info.assume_init().si_pid() } {
-            0 => Ok(Child::Running),
-            _ => Ok(Child::Exited),
+            0 => Ok(ChildState::Running),
+            _ => Ok(ChildState::Exited),
         },
-        Err(e) if e.raw_os_error() == Some(libc::ECHILD) => Ok(Child::NotOurs),
+        Err(e) if e.raw_os_error() == Some(libc::ECHILD) => Ok(ChildState::NotOurs),
         Err(e) => Err(e),
     }
 }
@@ -167,22 +171,24 @@ pub(super) enum Event {
     Changed,
 }
 
-/// ppoll(2) of one descriptor; `None` waits for ever. `EINTR` is returned: the caller knows what is
-/// left of its time.
-pub(super) fn ppoll(
-    fd: BorrowedFd<'_>,
+/// ppoll(2): which are ready, or hung up; `None` is never. Without a timeout it waits for ever.
+/// `EINTR` is returned, and is possible even without a wait: the caller knows what is left of its
+/// time.
+pub(super) fn ppoll<const N: usize>(
+    fds: [Option<BorrowedFd<'_>>; N],
     event: Event,
     timeout: Option<Duration>,
-) -> io::Result<bool> {
+) -> io::Result<[bool; N]> {
     let events = match event {
         Event::Readable => libc::POLLIN,
         Event::Changed => libc::POLLPRI,
     };
-    let mut poll = libc::pollfd {
-        fd: fd.as_raw_fd(),
+    let mut polls = fds.map(|fd| libc::pollfd {
+        // A negative one is passed over.
+        fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
         events,
         revents: 0,
-    };
+    });
     let timeout = timeout.map(|left| libc::timespec {
         // Longer than time_t wakes early, which every caller must allow for anyway.
         tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
@@ -190,9 +196,57 @@ pub(super) fn ppoll(
         tv_nsec: left.subsec_nanos() as _,
     });
     let timeout = timeout.as_ref().map_or(std::ptr::null(), |t| t as *const _);
-    // SAFETY: one valid pollfd, a timespec that outlives the call or null, no signal mask.
-    check(unsafe { libc::ppoll(&raw mut poll, 1, timeout, std::ptr::null()) })?;
-    Ok(poll.revents & events != 0)
+    let count = libc::nfds_t::try_from(N).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: `count` valid pollfds, a timespec that outlives the call or null, no signal mask.
+    check(unsafe { libc::ppoll(polls.as_mut_ptr(), count, timeout, std::ptr::null()) })?;
+    Ok(polls.map(|poll| poll.revents & (events | libc::POLLHUP | libc::POLLERR) != 0))
+}
+
+/// The group of a child that is to be spawned.
+#[derive(Clone, Copy)]
+pub(super) enum NewGroup {
+    Inherit,
+    Lead,
+    LeadSession,
+    Join(Pid),
+}
+
+/// Spawns a command whose child calls setpgid(2) or setsid(2) before execve(2) and, outside our own
+/// group, trades a terminal on its standard input for /dev/null.
+pub(super) fn spawn_in_group(command: &mut Command, group: NewGroup) -> io::Result<Child> {
+    if matches!(group, NewGroup::Inherit) {
+        return command.spawn();
+    }
+    // A closure cannot be taken off the command again, so it asks whether its time has come: it is
+    // the child's copy of the flag that counts, which fork(2) made.
+    let is_due = Arc::new(AtomicBool::new(true));
+    let is_mine = Arc::clone(&is_due);
+    let in_child = move || -> io::Result<()> {
+        if !is_mine.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // SAFETY: integers and a C string; all of these calls are async-signal-safe.
+        unsafe {
+            check(match group {
+                NewGroup::Inherit => 0,
+                NewGroup::Lead => libc::setpgid(0, 0),
+                NewGroup::LeadSession => libc::setsid().min(0),
+                NewGroup::Join(pgid) => libc::setpgid(0, pgid.0),
+            })?;
+            if libc::isatty(0) == 1 {
+                let null = check_fd(libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY))?;
+                check(libc::dup2(null, 0).min(0))?;
+                check(libc::close(null))?;
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes async-signal-safe calls only, allocates nothing
+    // and takes no lock; io::Error of an errno is a plain number.
+    unsafe { command.pre_exec(in_child) };
+    let spawned = command.spawn();
+    is_due.store(false, Ordering::Relaxed);
+    spawned
 }
 
 /// The inode number of a pidfd where pidfs has one for each process (Linux 6.9, 64-bit). Older
@@ -361,6 +415,10 @@ pub(super) fn memmem(haystack: &[u8], needle: &CString) -> bool {
         )
     };
     !found.is_null()
+}
+
+fn check_fd(fd: libc::c_int) -> io::Result<libc::c_int> {
+    check(fd).map(|()| fd)
 }
 
 fn check(rc: libc::c_int) -> io::Result<()> {

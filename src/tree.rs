@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::sync::Arc;
 
 use super::error::{Error, Result};
 use super::find::{ChildLists, NoList, all_children, readable, visible};
 use super::proc::{Proc, Stat};
-use super::process::Group;
+use super::process::ProcessGroup;
 use super::sys::{Pid, SIGCONT, SIGKILL, SIGSTOP};
 use super::wait::{Batch, Deadline, Taken};
 
@@ -142,6 +143,13 @@ impl Children {
     }
 }
 
+/// A group, and perhaps a session of the same number, that was made for a tree: nobody else is in it.
+#[derive(Clone, Debug)]
+pub(super) struct Own {
+    pub(super) group: Arc<ProcessGroup>,
+    pub(super) is_session: bool,
+}
+
 /// Who left a tree by losing its parent, but not the group or session that a member leads.
 pub(super) struct Orphans {
     /// Who adopts the tree's orphans and has no other reason to have children in it: the ancestors
@@ -150,14 +158,19 @@ pub(super) struct Orphans {
     /// The caller and its ancestors.
     spared: HashSet<Pid>,
     /// The groups and sessions that members lead.
-    led: HashMap<Pid, Group>,
+    led: HashMap<Pid, Arc<ProcessGroup>>,
+    /// Those of them that nobody else is in, whoever the parent.
+    own_groups: HashSet<Pid>,
+    own_sessions: HashSet<Pid>,
     /// The groups of these that were stopped as a whole, and are to be continued or killed.
     stopped: HashSet<Pid>,
 }
 
 impl Orphans {
-    pub(super) fn of(ancestors: &[Pid], spared: HashSet<Pid>) -> Orphans {
+    pub(super) fn of(ancestors: &[Pid], spared: HashSet<Pid>, own: &[Own]) -> Orphans {
         let parent = ancestors.first();
+        let pgids = |own: &[&Own]| own.iter().map(|own| own.group.pgid).collect();
+        let sessions: Vec<&Own> = own.iter().filter(|own| own.is_session).collect();
         Orphans {
             adopters: ancestors
                 .iter()
@@ -165,7 +178,12 @@ impl Orphans {
                 .copied()
                 .collect(),
             spared,
-            led: HashMap::new(),
+            led: own
+                .iter()
+                .map(|own| (own.group.pgid, Arc::clone(&own.group)))
+                .collect(),
+            own_groups: pgids(&own.iter().collect::<Vec<_>>()),
+            own_sessions: pgids(&sessions),
             stopped: HashSet::new(),
         }
     }
@@ -208,7 +226,11 @@ impl Orphans {
         const ROUNDS: u32 = 8;
         self.note_leaders(batch)?;
         let before = batch.len();
-        self.led.retain(|_, group| !group.was_replaced());
+        let (groups, sessions) = (&self.own_groups, &self.own_sessions);
+        self.led.retain(|pgid, group| {
+            let is_only_a_group = groups.contains(pgid) && !sessions.contains(pgid);
+            !group.was_replaced() && !(is_only_a_group && matches!(group.signal(0), Ok(false)))
+        });
         if self.led.is_empty() {
             return Ok((false, HashSet::new()));
         }
@@ -225,11 +247,11 @@ impl Orphans {
                 if stat.is_zombie() || !self.leads(&stat) || batch.has_live(pid) {
                     continue;
                 }
-                if self.spared.contains(&pid) || !self.is_adopted(&stat) {
+                if self.spared.contains(&pid) || !self.is_ours(&stat) {
                     others.insert(pid, (Pid::new(stat.group), Pid::new(stat.parent)));
                     continue;
                 }
-                batch.take(pid, |stat, _| Ok(self.leads(stat) && self.is_adopted(stat)))?;
+                batch.take(pid, |stat, _| Ok(self.leads(stat) && self.is_ours(stat)))?;
             }
             // A parent that was not seen here is a stranger, or has ended just now: then the child has
             // another one, or has ended too. Asking again tells.
@@ -261,8 +283,13 @@ impl Orphans {
         of(stat.group) || of(stat.session)
     }
 
-    fn is_adopted(&self, stat: &Stat<'_>) -> bool {
-        Pid::new(stat.parent).is_some_and(|parent| self.adopters.contains(&parent))
+    /// Whether one whose group or session is led by a member belongs to the tree.
+    fn is_ours(&self, stat: &Stat<'_>) -> bool {
+        let is_in =
+            |set: &HashSet<Pid>, number| Pid::new(number).is_some_and(|id| set.contains(&id));
+        is_in(&self.adopters, stat.parent)
+            || is_in(&self.own_groups, stat.group)
+            || is_in(&self.own_sessions, stat.session)
     }
 
     fn note_leaders(&mut self, batch: &mut Batch) -> Result<()> {
@@ -279,7 +306,8 @@ impl Orphans {
             };
             if stat.group == pid.get() || stat.session == pid.get() {
                 let failed = |e: io::Error| Error::io(format!("pin group {}", pid.get()), e);
-                self.led.insert(pid, Group::open(pid).map_err(failed)?);
+                self.led
+                    .insert(pid, Arc::new(ProcessGroup::open(pid).map_err(failed)?));
             }
         }
         Ok(())

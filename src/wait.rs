@@ -8,16 +8,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use super::error::{Error, Result};
+use super::pipe::Pipes;
 use super::proc::{MaybeProc, Proc, Stat};
 use super::process::{Pin, Pinned, Process, ProcessId, is_nobody};
 use super::report::{Coverage, Outcome, Reason, Report, Survivor};
-use super::sys::{self, Event, Pid, SIGCONT, SIGKILL, SIGSTOP};
+use super::sys::{Pid, SIGCONT, SIGKILL, SIGSTOP};
 
 /// A point in time that retries and interruptions do not move.
 #[derive(Clone, Copy)]
 pub(super) struct Deadline(Option<Instant>);
 
 impl Deadline {
+    pub(super) const NEVER: Deadline = Deadline(None);
+
     /// A time too far away to be told, as `Duration::MAX`, never comes.
     pub(super) fn after(time: Duration) -> Deadline {
         Deadline(Instant::now().checked_add(time))
@@ -39,12 +42,16 @@ impl Deadline {
         Deadline(left.and_then(|left| Instant::now().checked_add(left / 4 * 3)))
     }
 
-    /// The earlier of this and a time from now.
-    pub(super) fn or_after(self, time: Duration) -> Deadline {
-        match (self.0, Deadline::after(time).0) {
+    pub(super) fn earlier(self, other: Deadline) -> Deadline {
+        match (self.0, other.0) {
             (Some(this), Some(other)) => Deadline(Some(this.min(other))),
             (this, other) => Deadline(this.or(other)),
         }
+    }
+
+    /// The earlier of this and a time from now.
+    pub(super) fn or_after(self, time: Duration) -> Deadline {
+        self.earlier(Deadline::after(time))
     }
 }
 
@@ -54,19 +61,20 @@ impl Process {
     /// # Errors
     /// `Io`: ppoll(2) failed.
     pub fn wait_until_gone(&self, within: Duration) -> Result<bool> {
-        let gone = pidfd_is_gone(self.as_fd(), Deadline::after(within));
-        gone.map_err(|e| Error::io(format!("wait for process {}", self.id().pid()), e))
+        let deadline = Deadline::after(within);
+        pidfd_is_gone(self.as_fd(), deadline, &mut Pipes::default())
+            .map_err(|e| Error::io(format!("wait for process {}", self.id().pid()), e))
     }
 }
 
-fn pidfd_is_gone(pidfd: BorrowedFd<'_>, deadline: Deadline) -> io::Result<bool> {
+fn pidfd_is_gone(pidfd: BorrowedFd<'_>, deadline: Deadline, pipes: &mut Pipes) -> io::Result<bool> {
     loop {
         let left = deadline.left();
-        match sys::ppoll(pidfd, Event::Readable, left) {
-            Ok(true) => return Ok(true),
-            Ok(false) if left == Some(Duration::ZERO) => return Ok(false),
+        match pipes.wait(Some(pidfd), left) {
+            Ok(woken) if woken.by_end => return Ok(true),
+            Ok(_) if left == Some(Duration::ZERO) => return Ok(false),
             // The poll may end early; only the clock says that the time is up.
-            Ok(false) => {}
+            Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
@@ -85,19 +93,27 @@ impl Pauses {
     }
 
     /// Twice as long each time, but not beyond the deadline.
-    fn pause(&mut self, deadline: Deadline) {
-        std::thread::sleep(
-            deadline
-                .left()
-                .map_or(self.next, |left| left.min(self.next)),
-        );
+    fn pause(&mut self, deadline: Deadline, pipes: &mut Pipes) {
+        let pause = deadline
+            .left()
+            .map_or(self.next, |left| left.min(self.next));
+        match pipes.are_closed() {
+            true => std::thread::sleep(pause),
+            // Cut short by bytes or a signal; the next look is then early, which does no harm.
+            false => drop(pipes.wait(None, Some(pause))),
+        }
         self.next = (self.next * 2).min(self.longest);
     }
 }
 
-fn is_gone_by(pinned: &Pinned, deadline: Deadline, proc: &mut MaybeProc) -> io::Result<bool> {
+fn is_gone_by(
+    pinned: &Pinned,
+    deadline: Deadline,
+    proc: &mut MaybeProc,
+    pipes: &mut Pipes,
+) -> io::Result<bool> {
     if let Some(pidfd) = pinned.pidfd() {
-        return pidfd_is_gone(pidfd, deadline);
+        return pidfd_is_gone(pidfd, deadline, pipes);
     }
     // Nothing but a pidfd tells when a stranger ends.
     let mut pauses = Pauses::new(Duration::from_millis(1), Duration::from_millis(50));
@@ -110,7 +126,7 @@ fn is_gone_by(pinned: &Pinned, deadline: Deadline, proc: &mut MaybeProc) -> io::
         if was_last {
             return Ok(false);
         }
-        pauses.pause(deadline);
+        pauses.pause(deadline, pipes);
     }
 }
 
@@ -123,6 +139,8 @@ pub(super) struct Batch {
     latest: HashMap<Pid, usize>,
     /// What the latest wait waited for.
     outcome: Outcome,
+    /// Read while waiting.
+    pub(super) pipes: Pipes,
 }
 
 struct Target {
@@ -152,6 +170,7 @@ impl Batch {
             targets: Vec::new(),
             latest: HashMap::new(),
             outcome: Outcome::Exited,
+            pipes: Pipes::default(),
         }
     }
 
@@ -319,7 +338,7 @@ impl Batch {
         &mut self,
         index: usize,
         outcome: Outcome,
-        act: impl FnOnce(&Pinned, &mut MaybeProc) -> io::Result<bool>,
+        act: impl FnOnce(&Pinned, &mut MaybeProc, &mut Pipes) -> io::Result<bool>,
     ) {
         if let State::Parked(id) = self.targets[index].state {
             self.targets[index].state = match self.pin(id.named(), Some(&id)) {
@@ -331,7 +350,7 @@ impl Batch {
         let State::Live(pinned) = &target.state else {
             return;
         };
-        match act(pinned, &mut self.proc) {
+        match act(pinned, &mut self.proc, &mut self.pipes) {
             Ok(true) => target.state = State::Gone(outcome),
             Ok(false) => {}
             Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
@@ -360,7 +379,7 @@ impl Batch {
     fn signal_one(&mut self, index: usize, signals: &[i32]) {
         let mut is_sent = false;
         self.targets[index].doubt = None;
-        self.act(index, Outcome::Exited, |pinned, proc| {
+        self.act(index, Outcome::Exited, |pinned, proc, _| {
             for &signal in signals {
                 if !pinned.signal(signal, proc)? {
                     return Ok(true);
@@ -424,7 +443,7 @@ impl Batch {
                 return Ok(false);
             }
             // Only a parent is told when a process stops.
-            pauses.pause(patience);
+            pauses.pause(patience, &mut self.pipes);
         }
         Ok(true)
     }
@@ -460,16 +479,16 @@ impl Batch {
         // Newest first: it is the last to go, and then most of the others cost one look.
         for index in (0..self.targets.len()).rev() {
             if self.targets[index].doubt.is_none() {
-                self.act(index, outcome, |pinned, proc| {
-                    is_gone_by(pinned, deadline, proc)
+                self.act(index, outcome, |pinned, proc, pipes| {
+                    is_gone_by(pinned, deadline, proc, pipes)
                 });
             }
         }
         let now = Deadline::after(Duration::ZERO);
         for index in 0..self.targets.len() {
             if self.targets[index].doubt.is_some() {
-                self.act(index, Outcome::Exited, |pinned, proc| {
-                    is_gone_by(pinned, now, proc)
+                self.act(index, Outcome::Exited, |pinned, proc, pipes| {
+                    is_gone_by(pinned, now, proc, pipes)
                 });
             }
         }
@@ -484,7 +503,7 @@ impl Batch {
             let mut survivor = None;
             // What ended since the deadline, while others were looked at, is no survivor.
             let outcome = doubt.map_or(self.outcome, |_| Outcome::Exited);
-            self.act(index, outcome, |pinned, proc| {
+            self.act(index, outcome, |pinned, proc, _| {
                 let seen = Survivor::see(number, doubt, proc);
                 let gone = pinned.is_gone(proc)?;
                 survivor = Some(seen);

@@ -1,0 +1,217 @@
+//! What a child writes, within limits.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use super::super::error::{Error, Result};
+use super::super::kill::Kill;
+use super::super::pipe::{Pipe, Pipes};
+use super::super::proc::MaybeProc;
+use super::super::report::Report;
+use super::super::wait::Deadline;
+use super::Managed;
+
+/// How long a child may take and how much it may write; see [`Managed::output`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Limits {
+    overall: Option<Duration>,
+    idle: Option<Duration>,
+    kill: Kill,
+    drain: Duration,
+    max_bytes: usize,
+}
+
+impl Limits {
+    /// No time limits, [`Kill::graceful`], 2 s of drain, no byte limit.
+    pub const fn new() -> Limits {
+        Limits {
+            overall: None,
+            idle: None,
+            kill: Kill::graceful(),
+            drain: Duration::from_secs(2),
+            max_bytes: usize::MAX,
+        }
+    }
+
+    /// How long it may run, from the call of [`Managed::output`].
+    pub const fn overall(mut self, overall: Duration) -> Limits {
+        self.overall = Some(overall);
+        self
+    }
+
+    /// How long it may run without a byte on either pipe.
+    pub const fn idle(mut self, idle: Duration) -> Limits {
+        self.idle = Some(idle);
+        self
+    }
+
+    /// How it is ended when a time is up, and what is left of its own group when it has exited.
+    pub fn kill(mut self, kill: Kill) -> Limits {
+        self.kill = kill;
+        self
+    }
+
+    /// How long to read on when the child is gone but a pipe is still held open, as by a daemon that
+    /// it started.
+    pub const fn drain(mut self, drain: Duration) -> Limits {
+        self.drain = drain;
+        self
+    }
+
+    /// How many bytes to keep of each pipe: the first ones. What comes after is read and thrown away,
+    /// so that the child is neither blocked nor killed for it.
+    pub const fn max_bytes(mut self, max_bytes: usize) -> Limits {
+        self.max_bytes = max_bytes;
+        self
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits::new()
+    }
+}
+
+/// What came of a child.
+#[derive(Debug)]
+pub struct Output {
+    /// Its true status; `None` if somebody else has reaped it.
+    pub status: Option<ExitStatus>,
+    /// What it wrote to a piped standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote to a piped standard error.
+    pub stderr: Vec<u8>,
+    /// How it ended.
+    pub ended: Ended,
+    /// False: a pipe was still held open when the drain time was up, or there were more bytes than
+    /// were to be kept.
+    pub complete: bool,
+    /// Who was ended with it.
+    pub report: Report,
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself.
+    Exited,
+    /// It was ended after [`Limits::overall`].
+    OverallTimeout,
+    /// It was ended after [`Limits::idle`].
+    IdleTimeout,
+}
+
+impl Managed {
+    /// Reads its piped standard output and error while it runs, until it exits or a limit is reached,
+    /// ends what is left, and reaps it. A piped standard input that nobody took is closed first.
+    ///
+    /// It never waits longer than the limits, the two times of the [`Kill`] and the drain time
+    /// together, whoever holds the pipes. When it returns, the child's own group or session is gone,
+    /// and after a time limit so is its tree. When the child exits by itself, descendants that left
+    /// its own group and session, and with [`Group::Inherit`](super::Group) or
+    /// [`Group::Join`](super::Group) all of them, are orphans that nothing tells from others: they
+    /// live on.
+    ///
+    /// # Errors
+    /// `Survivors`: not all could be ended. `Io`: a pipe cannot be read. As [`Kill::tree`].
+    pub fn output(mut self, limits: &Limits) -> Result<Output> {
+        let overall = limits.overall.map_or(Deadline::NEVER, Deadline::after);
+        let child = self.child();
+        drop(child.stdin.take());
+        let stdout = child.stdout.take().map(OwnedFd::from);
+        let stderr = child.stderr.take().map(OwnedFd::from);
+        let mut pipes = Pipes::new(
+            Pipe::new(stdout, limits.max_bytes),
+            Pipe::new(stderr, limits.max_bytes),
+        );
+        let failed = |e| Error::io("wait for the output of a child", e);
+        let ended = self
+            .read_until_end(&mut pipes, limits.idle, overall)
+            .map_err(failed)?;
+        if ended == Ended::Exited {
+            drain(&mut pipes, limits.drain).map_err(failed)?;
+        }
+        // Who still holds a pipe now is ended with its group, but that completes nothing.
+        let was_held = ended == Ended::Exited && !pipes.are_closed();
+        let stopped = limits
+            .kill
+            .families_and_read(&[self.id], self.own.as_slice(), &mut pipes);
+        let status = self.child().try_wait().ok().flatten();
+        // What survived this does not end by doing it again.
+        self.child = None;
+        let report = stopped?;
+        if ended != Ended::Exited {
+            drain(&mut pipes, limits.drain).map_err(failed)?;
+        }
+        let complete =
+            !was_held && pipes.are_closed() && !pipes.stdout.is_cut && !pipes.stderr.is_cut;
+        match pipes.error {
+            Some(e) => Err(failed(e)),
+            None => Ok(Output {
+                status,
+                stdout: pipes.stdout.bytes,
+                stderr: pipes.stderr.bytes,
+                ended,
+                complete,
+                report,
+            }),
+        }
+    }
+
+    fn read_until_end(
+        &self,
+        pipes: &mut Pipes,
+        idle: Option<Duration>,
+        overall: Deadline,
+    ) -> io::Result<Ended> {
+        /// How long to look away where there is no pidfd.
+        const BLIND: Duration = Duration::from_millis(10);
+        let Some(process) = &self.process else {
+            return Ok(Ended::Exited);
+        };
+        let mut proc = MaybeProc::default();
+        let idle_until = || idle.map_or(Deadline::NEVER, Deadline::after);
+        let mut idle_deadline = idle_until();
+        loop {
+            let until = overall.earlier(idle_deadline);
+            let until = match process.pidfd() {
+                Some(_) => until,
+                None => until.or_after(BLIND),
+            };
+            let woken = match pipes.wait(process.pidfd(), until.left()) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                woken => woken?,
+            };
+            if woken.by_end || (process.pidfd().is_none() && process.is_gone(&mut proc)?) {
+                return Ok(Ended::Exited);
+            }
+            if woken.by_bytes {
+                idle_deadline = idle_until();
+            }
+            if overall.has_passed() {
+                return Ok(Ended::OverallTimeout);
+            }
+            if idle_deadline.has_passed() {
+                return Ok(Ended::IdleTimeout);
+            }
+        }
+    }
+}
+
+/// Reads on until nobody holds the pipes any more, or the time is up.
+fn drain(pipes: &mut Pipes, time: Duration) -> io::Result<()> {
+    let deadline = Deadline::after(time);
+    while !pipes.are_closed() {
+        // Read before the look, so that what was written by the deadline is read.
+        let is_last = deadline.has_passed();
+        match pipes.wait(None, deadline.left()) {
+            Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
+            _ if is_last => break,
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! A list of what is to be gone when the program is.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::super::error::{Error, Result};
+use super::super::kill::{Kill, group_to_kill};
+use super::super::process::{ProcessGroup, ProcessId};
+use super::super::report::Report;
+use super::super::tree::Own;
+use super::Managed;
+
+/// The children and groups that must not outlive this program; it fits a `static`.
+///
+/// ```
+/// use process_kill::Kill;
+/// use process_kill::child::{CommandExt, Group, Registry};
+///
+/// static RUNNING: Registry = Registry::new();
+///
+/// let mut sleep = std::process::Command::new("sleep").arg("60").spawn_managed(Group::New)?;
+/// let ticket = RUNNING.add(&sleep)?;
+/// RUNNING.kill_all(&Kill::graceful())?; // as from a thread that handles signals
+/// assert!(!sleep.wait()?.success());
+/// # drop(ticket);
+/// # Ok::<(), process_kill::Error>(())
+/// ```
+pub struct Registry {
+    listed: Mutex<Listed>,
+}
+
+struct Listed {
+    is_closed: bool,
+    next: u64,
+    entries: Vec<(u64, Entry)>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    root: Option<ProcessId>,
+    own: Option<Own>,
+}
+
+impl Registry {
+    /// An empty one, open.
+    #[must_use]
+    pub const fn new() -> Registry {
+        Registry {
+            listed: Mutex::new(Listed {
+                is_closed: false,
+                next: 0,
+                entries: Vec::new(),
+            }),
+        }
+    }
+
+    /// Lists a child with its tree and its own group or session, until the ticket is dropped.
+    ///
+    /// # Errors
+    /// `Refused`: [`Registry::kill_all`] has begun. The child is not listed and nobody but its owner
+    /// will end it.
+    pub fn add(&self, child: &Managed) -> Result<Ticket<'_>> {
+        self.list(Entry {
+            root: Some(child.id),
+            own: child.own.clone(),
+        })
+    }
+
+    /// Lists a process group, until the ticket is dropped. Several tickets for one group are
+    /// independent.
+    ///
+    /// # Errors
+    /// `Refused`: the number is 0, 1, above `i32::MAX` or the caller's own group, or
+    /// [`Registry::kill_all`] has begun. `Io`: no descriptor is free.
+    pub fn add_group(&self, pgid: u32) -> Result<Ticket<'_>> {
+        let group = Arc::new(group_to_kill(pgid)?);
+        self.list(Entry {
+            root: None,
+            own: Some(Own {
+                group,
+                is_session: false,
+            }),
+        })
+    }
+
+    /// Closes the gate, for ever, then kills everything that is listed, under one deadline for all.
+    /// What is not gone then stays listed, and may be tried again; the error says who. No lock is held
+    /// while killing, so tickets can be dropped and several threads may do this at once.
+    ///
+    /// # Errors
+    /// As [`Kill::tree`].
+    pub fn kill_all(&self, how: &Kill) -> Result<Report> {
+        let entries = {
+            let mut listed = self.lock();
+            listed.is_closed = true;
+            listed.entries.clone()
+        };
+        let roots: Vec<ProcessId> = entries.iter().filter_map(|(_, entry)| entry.root).collect();
+        let own: Vec<Own> = entries
+            .iter()
+            .filter_map(|(_, entry)| entry.own.clone())
+            .collect();
+        let killed = how.families(&roots, &own);
+        let gone: Vec<u64> = match &killed {
+            Ok(_) => entries.iter().map(|(key, _)| *key).collect(),
+            Err(_) => entries
+                .iter()
+                .filter(|(_, entry)| entry.is_gone())
+                .map(|(key, _)| *key)
+                .collect(),
+        };
+        self.lock().entries.retain(|(key, _)| !gone.contains(key));
+        killed
+    }
+
+    fn list(&self, entry: Entry) -> Result<Ticket<'_>> {
+        let mut listed = self.lock();
+        if listed.is_closed {
+            return Err(Error::refused(
+                "the registry is closed: all in it are being killed",
+            ));
+        }
+        let key = listed.next;
+        listed.next += 1;
+        listed.entries.push((key, entry));
+        Ok(Ticket {
+            registry: self,
+            key,
+        })
+    }
+
+    /// No code of others runs under the lock, so a poisoned one guards a list that is whole.
+    fn lock(&self) -> MutexGuard<'_, Listed> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Registry {
+        Registry::new()
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listed = self.lock();
+        f.debug_struct("Registry")
+            .field("is_closed", &listed.is_closed)
+            .field("listed", &listed.entries.len())
+            .finish()
+    }
+}
+
+impl Entry {
+    /// False also where it could not be told.
+    fn is_gone(&self) -> bool {
+        let root_is_gone = self.root.is_none_or(|id| id.is_gone().unwrap_or(false));
+        let is_empty = |own: &Own| !own.is_session && is_empty(&own.group);
+        root_is_gone && self.own.as_ref().is_none_or(is_empty)
+    }
+}
+
+/// Not even a zombie is left, which is more than is needed, but told by one call.
+fn is_empty(group: &ProcessGroup) -> bool {
+    matches!(group.signal(0), Ok(false))
+}
+
+/// A place in a [`Registry`], left when this is dropped. Nothing is killed by that.
+#[derive(Debug)]
+#[must_use = "it leaves the registry when it is dropped"]
+pub struct Ticket<'a> {
+    registry: &'a Registry,
+    key: u64,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let key = self.key;
+        self.registry
+            .lock()
+            .entries
+            .retain(|(other, _)| *other != key);
+    }
+}

@@ -1,0 +1,117 @@
+//! What two pipes carry, read while something else is waited for.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use super::sys::{self, Event};
+
+/// A pipe, and the first bytes that came through it.
+#[derive(Default)]
+pub(super) struct Pipe {
+    /// `None`: there is none, or no writer is left.
+    end: Option<File>,
+    pub(super) bytes: Vec<u8>,
+    most: usize,
+    /// More came than was to be kept.
+    pub(super) is_cut: bool,
+}
+
+impl Pipe {
+    pub(super) fn new(end: Option<OwnedFd>, most: usize) -> Pipe {
+        Pipe {
+            end: end.map(File::from),
+            bytes: Vec::new(),
+            most,
+            is_cut: false,
+        }
+    }
+
+    /// Reads once, after a poll said that it does not block. True: there was something.
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<bool> {
+        let Some(end) = &mut self.end else {
+            return Ok(false);
+        };
+        let read = match end.read(buf) {
+            Ok(0) => {
+                self.end = None;
+                return Ok(false);
+            }
+            Ok(read) => read,
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+                ) =>
+            {
+                return Ok(false);
+            }
+            Err(e) => {
+                self.end = None;
+                return Err(e);
+            }
+        };
+        let kept = read.min(self.most - self.bytes.len());
+        self.bytes.extend_from_slice(&buf[..kept]);
+        self.is_cut |= kept < read;
+        Ok(true)
+    }
+}
+
+/// Standard output and error of a child; by default none.
+#[derive(Default)]
+pub(super) struct Pipes {
+    pub(super) stdout: Pipe,
+    pub(super) stderr: Pipe,
+    /// The first error of a read, which ended that pipe.
+    pub(super) error: Option<io::Error>,
+    buf: Vec<u8>,
+}
+
+/// What ended a wait, if not the time.
+pub(super) struct Woken {
+    /// The pidfd is readable.
+    pub(super) by_end: bool,
+    /// Bytes were read.
+    pub(super) by_bytes: bool,
+}
+
+impl Pipes {
+    pub(super) fn new(stdout: Pipe, stderr: Pipe) -> Pipes {
+        Pipes {
+            stdout,
+            stderr,
+            ..Pipes::default()
+        }
+    }
+
+    /// Whether nobody can write any more.
+    pub(super) fn are_closed(&self) -> bool {
+        self.stdout.end.is_none() && self.stderr.end.is_none()
+    }
+
+    /// Waits for the pidfd to be readable, and reads what there is on the pipes. It may return early:
+    /// `EINTR` is for the caller, who knows what is left of its time.
+    pub(super) fn wait(
+        &mut self,
+        pidfd: Option<BorrowedFd<'_>>,
+        timeout: Option<Duration>,
+    ) -> io::Result<Woken> {
+        const SIZE: usize = 65536;
+        let [stdout, stderr] =
+            [&self.stdout, &self.stderr].map(|pipe| pipe.end.as_ref().map(AsFd::as_fd));
+        let [by_end, out, err] = sys::ppoll([pidfd, stdout, stderr], Event::Readable, timeout)?;
+        let mut by_bytes = false;
+        for (is_ready, pipe) in [(out, &mut self.stdout), (err, &mut self.stderr)] {
+            if is_ready {
+                self.buf.resize(SIZE, 0);
+                match pipe.read(&mut self.buf) {
+                    Ok(read) => by_bytes |= read,
+                    Err(e) => self.error = self.error.take().or(Some(e)),
+                }
+            }
+        }
+        Ok(Woken { by_end, by_bytes })
+    }
+}
