@@ -5,6 +5,7 @@
 mod child;
 mod fixture;
 mod kill;
+mod matching;
 mod refusal;
 mod selections;
 mod tree;
