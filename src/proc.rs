@@ -157,8 +157,8 @@ impl Proc {
     }
 
     /// Reads `cmdline` or `environ` of a process into `buf`: of a live thread where the leader has
-    /// exited, and only once execve(2) has set it up. Where it is empty, `stat` holds the line of
-    /// proc_pid_stat(5). False: no such process.
+    /// exited, and only once execve(2) has set it up. Where it holds nothing but NULs, `stat` holds
+    /// the line of proc_pid_stat(5). False: no such process.
     pub(super) fn settled(
         &mut self,
         pid: Pid,
@@ -412,8 +412,9 @@ fn settled(
         if !read(format_args!("{file}"), buf)? {
             return Ok(false);
         }
-        // Empty for good only if it was read after execve was seen to be done.
-        if !buf.is_empty() || was_settled {
+        // Empty for good only if it was read after execve was seen to be done. Nothing but empty
+        // arguments counts as empty, for then `stat` is asked for.
+        if buf.iter().any(|&b| b != 0) || was_settled {
             return Ok(true);
         }
         if !read(format_args!("stat"), stat)? {
