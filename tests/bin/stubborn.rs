@@ -62,6 +62,13 @@ fn main() {
                 let name = CString::new(value).unwrap();
                 sys!(libc::prctl(libc::PR_SET_NAME, name.as_ptr()));
             }
+            // Bytes that no word can hold, as pairs of digits.
+            "name-hex" => {
+                let digits = value.as_bytes().chunks(2);
+                let byte = |d| u8::from_str_radix(std::str::from_utf8(d).unwrap(), 16).unwrap();
+                let name = CString::new(digits.map(byte).collect::<Vec<u8>>()).unwrap();
+                sys!(libc::prctl(libc::PR_SET_NAME, name.as_ptr()));
+            }
             "chdir" => std::env::set_current_dir(value).unwrap(),
             "listen" => {
                 let address = if value.is_empty() { "127.0.0.1" } else { value };

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 /// How long to wait for what must happen, before a test fails rather than hangs.
@@ -131,6 +132,14 @@ impl Victim {
                 return;
             }
         }
+    }
+}
+
+impl Victim {
+    /// Waits until the first process is a zombie, and leaves it so.
+    pub fn until_zombie(&self) {
+        let pid = Pid::from_raw(self.pid().try_into().unwrap());
+        waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
     }
 }
 

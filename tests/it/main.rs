@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
 mod child;
+mod finders;
 mod fixture;
 mod kill;
 mod matching;
