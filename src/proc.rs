@@ -239,22 +239,16 @@ impl Dir {
 
     /// The target of the link `exe` or `cwd`, of a live thread where the leader has exited.
     pub(super) fn link(&self, link: Link, leader_exited: bool) -> io::Result<PathBuf> {
-        let thread;
-        let dir = match leader_exited
-            .then(|| live_thread(self.pid))
-            .transpose()?
-            .flatten()
-        {
-            Some(tid) => {
-                let path = format!("/proc/{}/task/{}", self.pid.get(), tid.get());
-                thread = Directory::new_with_root(path.into()).map_err(plain)?;
-                &thread
-            }
-            None => &self.dir,
-        };
+        if leader_exited {
+            let path = self.path(leader_exited)?.join(match link {
+                Link::Exe => "exe",
+                Link::Cwd => "cwd",
+            });
+            return self.still(std::fs::read_link(path)?);
+        }
         match link {
-            Link::Exe => dir.exe(),
-            Link::Cwd => dir.cwd(),
+            Link::Exe => self.dir.exe(),
+            Link::Cwd => self.dir.cwd(),
         }
         .map_err(plain)
     }
@@ -266,10 +260,30 @@ impl Dir {
             return Ok(shown);
         };
         // The name may end so by itself: then the path leads to where the process is.
-        let here = std::fs::metadata(format!("/proc/{}/cwd", self.pid.get()))?;
-        match std::fs::metadata(&shown) {
-            Ok(there) if (there.dev(), there.ino()) == (here.dev(), here.ino()) => Ok(shown),
-            _ => Ok(OsStr::from_bytes(path).into()),
+        let here = std::fs::metadata(self.path(leader_exited)?.join("cwd"))?;
+        self.still(match std::fs::metadata(&shown) {
+            Ok(there) if (there.dev(), there.ino()) == (here.dev(), here.ino()) => shown,
+            _ => OsStr::from_bytes(path).into(),
+        })
+    }
+
+    /// The path of the process, or of a live thread where the leader has exited. What is read by it
+    /// may be a successor's, unless [`Dir::still`] says otherwise.
+    fn path(&self, leader_exited: bool) -> io::Result<PathBuf> {
+        let mut path = PathBuf::from(format!("/proc/{}", self.pid.get()));
+        if leader_exited {
+            if let Some(tid) = live_thread(self.pid)? {
+                path.extend(["task", &tid.get().to_string()]);
+            }
+        }
+        Ok(path)
+    }
+
+    /// What was read by its number, if the number is still its own.
+    fn still<T>(&self, read: T) -> io::Result<T> {
+        match self.stat(&mut Vec::new())? {
+            Some(_) => Ok(read),
+            None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
@@ -395,9 +409,10 @@ pub(super) fn boot_id() -> io::Result<u128> {
 
 /// A new program's command line and environment read empty until execve(2) is nearly done, and that
 /// is after the parent of a vfork or posix_spawn has been woken: more than half of all children read
-/// so right after `Command::spawn`. It lasts well below a millisecond, unless the file system hangs.
+/// so right after `Command::spawn`. It lasts well below a millisecond, but a tenth of a second was seen
+/// on a busy machine, and it has no end where the file system hangs.
 const EXEC_PAUSE: Duration = Duration::from_millis(1);
-const EXEC_PAUSES: u32 = 50;
+const EXEC_PAUSES: u32 = 1000;
 
 fn settled(
     pid: Pid,
@@ -409,12 +424,15 @@ fn settled(
     let mut was_settled = false;
     let mut pauses = 0;
     loop {
-        if !read(format_args!("{file}"), buf)? {
-            return Ok(false);
+        // Without a memory map, as after its leader's exit, there is no environment to open (`ESRCH`
+        // in newer kernels): `stat` says whether the process is there.
+        let opened = read(format_args!("{file}"), buf)?;
+        if !opened {
+            buf.clear();
         }
         // Empty for good only if it was read after execve was seen to be done. Nothing but empty
         // arguments counts as empty, for then `stat` is asked for.
-        if buf.iter().any(|&b| b != 0) || was_settled {
+        if opened && (was_settled || buf.iter().any(|&b| b != 0)) {
             return Ok(true);
         }
         if !read(format_args!("stat"), stat)? {
@@ -437,6 +455,8 @@ fn settled(
             pauses += 1;
             // No descriptor becomes ready when execve is done, so there is nothing to wait on.
             std::thread::sleep(EXEC_PAUSE);
+        } else if was_settled {
+            return Ok(true);
         } else {
             was_settled = true;
         }
