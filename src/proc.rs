@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use procfs::ProcError;
@@ -390,6 +391,12 @@ impl<'a> Stat<'a> {
         self.flags & PF_KTHREAD != 0
     }
 
+    /// Forked and not yet a program of its own.
+    fn is_before_exec(&self) -> bool {
+        const PF_FORKNOEXEC: u32 = 0x40;
+        self.flags & PF_FORKNOEXEC != 0
+    }
+
     pub(super) fn is_exiting(&self) -> bool {
         const PF_EXITING: u32 = 0x4;
         self.flags & PF_EXITING != 0
@@ -414,6 +421,10 @@ pub(super) fn boot_id() -> io::Result<u128> {
 const EXEC_PAUSE: Duration = Duration::from_millis(1);
 const EXEC_PAUSES: u32 = 1000;
 
+/// In the first moments after that parent has been woken, its child still shows the parent's own. The
+/// child of a plain fork(2) shows it for good, so it is not waited for as long.
+const FORK_PAUSES: u32 = 10;
+
 fn settled(
     pid: Pid,
     file: &str,
@@ -432,7 +443,8 @@ fn settled(
         }
         // Empty for good only if it was read after execve was seen to be done. Nothing but empty
         // arguments counts as empty, for then `stat` is asked for.
-        if opened && (was_settled || buf.iter().any(|&b| b != 0)) {
+        let is_callers = opened && is_callers(file, buf);
+        if opened && (was_settled || (buf.iter().any(|&b| b != 0) && !is_callers)) {
             return Ok(true);
         }
         if !read(format_args!("stat"), stat)? {
@@ -451,7 +463,8 @@ fn settled(
             }
             return Ok(true);
         }
-        if seen.is_in_exec() && pauses < EXEC_PAUSES {
+        let is_borrowed = is_callers && seen.is_before_exec() && seen.parent == std::process::id();
+        if (seen.is_in_exec() && pauses < EXEC_PAUSES) || (is_borrowed && pauses < FORK_PAUSES) {
             pauses += 1;
             // No descriptor becomes ready when execve is done, so there is nothing to wait on.
             std::thread::sleep(EXEC_PAUSE);
@@ -461,6 +474,18 @@ fn settled(
             was_settled = true;
         }
     }
+}
+
+/// Whether this is the caller's own command line or environment.
+fn is_callers(file: &str, bytes: &[u8]) -> bool {
+    static CMDLINE: OnceLock<Vec<u8>> = OnceLock::new();
+    static ENVIRON: OnceLock<Vec<u8>> = OnceLock::new();
+    let own = match file {
+        "cmdline" => &CMDLINE,
+        _ => &ENVIRON,
+    };
+    // Unreadable: as if nobody shared it.
+    own.get_or_init(|| std::fs::read(format!("/proc/self/{file}")).unwrap_or_default()) == bytes
 }
 
 /// A thread of the process that is not dead, if there is one.

@@ -4,6 +4,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use process_kill::{ErrorKind, pids_matching};
 
@@ -507,4 +508,39 @@ fn no_pattern_overflows_the_stack() {
         }
         assert!(taken_at > 5, "{:.40}", shape(taken_at));
     }
+}
+
+/// A child of posix_spawn shows its parent's command line until it has locked the memory map they
+/// share, which other threads of the parent can hold up.
+#[test]
+fn a_child_just_spawned_does_not_show_its_parent() {
+    if !alone!(a_child_just_spawned_does_not_show_its_parent) {
+        return;
+    }
+    let done = AtomicBool::new(false);
+    let map = || {
+        while !done.load(Ordering::Relaxed) {
+            // So large that malloc(3) maps it and unmaps it again.
+            drop(std::hint::black_box(Vec::<u8>::with_capacity(64 << 20)));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(map);
+        }
+        let failed = (0..50).find_map(|_| {
+            let word = word("shared");
+            let mut command = stubborn("");
+            command.arg(&word).env("FINDERS", &word);
+            command.stdin(Stdio::piped()).stdout(Stdio::null());
+            let mut child = command.spawn().unwrap();
+            let found = pids_matching(&word);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let expected = vec![child.id()];
+            (found.as_deref().ok() != Some(&expected)).then_some((found, expected))
+        });
+        done.store(true, Ordering::Relaxed);
+        assert!(failed.is_none(), "{failed:?}");
+    });
 }
