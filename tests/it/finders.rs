@@ -591,7 +591,7 @@ fn a_child_just_spawned_is_found_by_its_environment() {
     if !alone!(a_child_just_spawned_is_found_by_its_environment) {
         return;
     }
-    for round in 0..200 {
+    for round in 0..50 {
         let token = token();
         let mut command = stubborn("");
         command

@@ -136,7 +136,7 @@ fn pgrep_says_the_same() {
     pids.sort_unstable();
     // How many told some victims from others, and how many were refused.
     let (mut telling, mut refused) = (0, 0);
-    for round in 0..400 {
+    for round in 0..240 {
         let pattern = match round % 4 {
             // Mostly refused, and else full of surprises.
             0 => random.text(5),
@@ -168,7 +168,7 @@ fn pgrep_says_the_same() {
         let expected = pgrep(&pattern, &pids);
         assert_eq!(found, expected, "{pattern:?}, seed {SEED:#x}, {lines:?}");
     }
-    assert!(telling > 150 && refused > 20, "{telling} {refused}");
+    assert!(telling > 100 && refused > 15, "{telling} {refused}");
 }
 
 #[test]
