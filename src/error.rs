@@ -23,7 +23,7 @@ pub enum ErrorKind {
     Proc,
     /// The system refused something; the reason is in `source()`.
     Io,
-    /// The work could not be run as a task.
+    /// The work that was handed to an async runtime panicked (feature `tokio`).
     Task,
 }
 
@@ -42,6 +42,8 @@ enum Inner {
     Pattern(String),
     Proc(&'static str, Option<io::Error>),
     Io(Cow<'static, str>, io::Error),
+    #[cfg(feature = "tokio")]
+    Task(String),
 }
 
 impl Error {
@@ -54,6 +56,8 @@ impl Error {
             Inner::Pattern(_) => ErrorKind::Pattern,
             Inner::Proc(..) => ErrorKind::Proc,
             Inner::Io(..) => ErrorKind::Io,
+            #[cfg(feature = "tokio")]
+            Inner::Task(_) => ErrorKind::Task,
         }
     }
 
@@ -92,6 +96,11 @@ impl Error {
         Error(Box::new(Inner::Proc(why, source)))
     }
 
+    #[cfg(feature = "tokio")]
+    pub(super) fn task(why: String) -> Error {
+        Error(Box::new(Inner::Task(why)))
+    }
+
     pub(super) fn io(doing: impl Into<Cow<'static, str>>, source: io::Error) -> Error {
         Error(Box::new(Inner::Io(doing.into(), source)))
     }
@@ -112,6 +121,8 @@ impl fmt::Display for Error {
             Inner::Pattern(why) => write!(f, "bad pattern: {why}"),
             Inner::Proc(why, _) => write!(f, "cannot use /proc: {why}"),
             Inner::Io(doing, _) => write!(f, "cannot {doing}"),
+            #[cfg(feature = "tokio")]
+            Inner::Task(why) => write!(f, "the task failed: {why}"),
         }
     }
 }

@@ -14,6 +14,8 @@ mod process;
 mod report;
 #[expect(unsafe_code, reason = "the one file that makes system calls")]
 mod sys;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod tree;
 mod wait;
 

@@ -1,0 +1,136 @@
+//! The same functions for async code: each is the plain one on tokio's blocking pool, and nothing more.
+//!
+//! The work begins when a function is called, not when its future is first polled, and dropping the
+//! future does not call it off: a kill asked for is a kill done. If the runtime is shutting down and
+//! its pool never ran the work, or if there is no runtime, it is done in place, which blocks.
+//!
+//! Beyond the errors of the plain functions there is `Task`: the work panicked.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! let mut sleep = tokio::process::Command::new("sleep").arg("60").process_group(0).spawn()?;
+//! if tokio::time::timeout(Duration::from_millis(50), sleep.wait()).await.is_err() {
+//!     let pgid = sleep.id().expect("it was not waited for");
+//!     process_kill::tokio::kill_process_group(pgid).await?;
+//! }
+//! assert!(!sleep.wait().await?.success());
+//! # Ok(())
+//! # }
+//! ```
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ::tokio::runtime::Handle;
+
+use super::error::{Error, Result};
+use super::find::Candidate;
+use super::kill::Kill;
+use super::process::ProcessId;
+use super::report::Report;
+
+/// Starts the work on the blocking pool, and is ready when it is done.
+fn spawn<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> impl Future<Output = Result<T>> + Send {
+    // Whoever takes it out first runs it: the pool or, if that never does, the future.
+    let work = Arc::new(Mutex::new(Some(work)));
+    let task = Handle::try_current().ok().map(|runtime| {
+        let work = Arc::clone(&work);
+        runtime.spawn_blocking(move || run(&work))
+    });
+    async move {
+        let ran = match task {
+            Some(task) => task.await.ok().flatten(),
+            None => None,
+        };
+        match ran.or_else(|| run(&work)) {
+            Some(result) => result,
+            None => Err(Error::task("it was taken up and not finished".into())),
+        }
+    }
+}
+
+/// `None`: somebody else has it.
+fn run<T>(work: &Mutex<Option<impl FnOnce() -> Result<T>>>) -> Option<Result<T>> {
+    let work = work.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    let result = catch_unwind(AssertUnwindSafe(work));
+    Some(result.unwrap_or_else(|panic| {
+        let message = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+            (Some(message), _) => (*message).to_owned(),
+            (_, Some(message)) => message.clone(),
+            _ => "a value that is no text".to_owned(),
+        };
+        Err(Error::task(format!("it panicked: {message}")))
+    }))
+}
+
+macro_rules! wrappers {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $of:ty = $call:expr;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Errors
+        /// As the plain function; `Task`: it panicked.
+        pub fn $name($($arg: $type),*) -> impl Future<Output = Result<$of>> + Send + 'static {
+            spawn(move || $call)
+        }
+    )*};
+}
+
+wrappers! {
+    /// [`sigkill_pids_and_verify`](super::sigkill_pids_and_verify).
+    sigkill_pids_and_verify(pids: Vec<u32>) -> Report = super::sigkill_pids_and_verify(&pids);
+    /// [`pids_matching`](super::pids_matching).
+    pids_matching(pattern: String) -> Vec<u32> = super::pids_matching(&pattern);
+    /// [`descendant_pids`](super::descendant_pids).
+    descendant_pids(root: u32) -> Vec<u32> = super::descendant_pids(root);
+    /// [`descendants`](super::descendants).
+    descendants(root: u32) -> Vec<ProcessId> = super::descendants(root);
+    /// [`wait_until_gone`](super::wait_until_gone).
+    wait_until_gone(pids: Vec<u32>, within: Duration) -> Report =
+        super::wait_until_gone(&pids, within);
+    /// [`kill_tree_and_verify`](super::kill_tree_and_verify).
+    kill_tree_and_verify(root: u32) -> Report = super::kill_tree_and_verify(root);
+    /// [`kill_process_group`](super::kill_process_group).
+    kill_process_group(pgid: u32) -> Report = super::kill_process_group(pgid);
+    /// [`kill_all_children`](super::kill_all_children).
+    kill_all_children() -> Report = super::kill_all_children();
+    /// [`pids_in_group`](super::pids_in_group).
+    pids_in_group(pgid: u32) -> Vec<u32> = super::pids_in_group(pgid);
+    /// [`pids_in_session`](super::pids_in_session).
+    pids_in_session(sid: u32) -> Vec<u32> = super::pids_in_session(sid);
+    /// [`pids_with_cwd_under`](super::pids_with_cwd_under).
+    pids_with_cwd_under(dir: PathBuf) -> Vec<u32> = super::pids_with_cwd_under(&dir);
+    /// [`pids_with_env`](super::pids_with_env).
+    pids_with_env(key: String, value: String) -> Vec<u32> = super::pids_with_env(&key, &value);
+    /// [`Kill::pids`].
+    pids(kill: Kill, pids: Vec<u32>) -> Report = kill.pids(&pids);
+    /// [`Kill::processes`].
+    processes(kill: Kill, ids: Vec<ProcessId>) -> Report = kill.processes(&ids);
+    /// [`Kill::tree`].
+    tree(kill: Kill, root: u32) -> Report = kill.tree(root);
+    /// [`Kill::groups`].
+    groups(kill: Kill, pgids: Vec<u32>) -> Report = kill.groups(&pgids);
+    /// [`Kill::matching`].
+    matching(kill: Kill, pattern: String) -> Report = kill.matching(&pattern);
+    /// [`Kill::children`].
+    children(kill: Kill) -> Report = kill.children();
+    /// [`Kill::cgroup`].
+    cgroup(kill: Kill, dir: PathBuf) -> Report = kill.cgroup(&dir);
+}
+
+/// [`processes_where`](super::processes_where).
+///
+/// # Errors
+/// As the plain function; `Task`: it, or `keep`, panicked.
+pub fn processes_where<F>(keep: F) -> impl Future<Output = Result<Vec<ProcessId>>> + Send + 'static
+where
+    F: FnMut(&Candidate<'_>) -> bool + Send + 'static,
+{
+    spawn(move || super::processes_where(keep))
+}
