@@ -9,6 +9,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
+use process_kill::{Error, Outcome, Reason, Report};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 /// How long to wait for what must happen, before a test fails rather than hangs.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -274,4 +276,58 @@ pub fn as_nobody<T: Send>(f: impl FnOnce() -> T + Send) -> T {
         });
         thread.join().unwrap()
     })
+}
+
+/// Runs `f` in a thread in which these system calls answer `errno`. The filter is that thread's, and
+/// its children's, alone.
+pub fn filtered<T: Send>(calls: &[i64], errno: i32, f: impl FnOnce() -> T + Send) -> T {
+    let filter = SeccompFilter::new(
+        calls.iter().map(|&call| (call, Vec::new())).collect(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno.unsigned_abs()),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let program = BpfProgram::try_from(filter.unwrap()).unwrap();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            seccompiler::apply_filter(&program).unwrap();
+            f()
+        });
+        match thread.join() {
+            Ok(value) => value,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// Runs `f` as on Linux before 5.3, where pidfds are no system calls, and as under a filter that
+/// forbids them.
+pub fn without_pidfds(f: impl Fn() + Sync) {
+    for errno in [libc::ENOSYS, libc::EPERM] {
+        filtered(
+            &[libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal],
+            errno,
+            &f,
+        );
+    }
+}
+
+/// Waits until a thread of this program sleeps in the given system call.
+pub fn asleep_in(tid: Pid, call: i64) {
+    let path = format!("/proc/self/task/{tid}/syscall");
+    eventually("asleep", || {
+        let now = std::fs::read_to_string(&path).unwrap();
+        now.split(' ').next() == Some(call.to_string().as_str())
+    });
+}
+
+/// What became of each target, in order.
+pub fn outcomes(report: &Report) -> Vec<(u32, Outcome)> {
+    report.iter().collect()
+}
+
+/// Who survived and why, in order.
+pub fn reasons(error: &Error) -> Vec<(u32, Reason)> {
+    let survivors = error.survivors().iter();
+    survivors.map(|s| (s.pid(), s.reason())).collect()
 }

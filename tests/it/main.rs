@@ -2,11 +2,13 @@
 #![expect(unsafe_code, reason = "system calls that no library wraps")]
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
+mod as_module;
 mod child;
 mod finders;
 mod fixture;
 mod kill;
 mod matching;
+mod no_pidfd;
 mod refusal;
 mod selections;
 mod tree;
