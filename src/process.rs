@@ -533,13 +533,13 @@ impl Pinned {
     pub(super) fn signal(&self, signal: i32, proc: &mut MaybeProc) -> io::Result<bool> {
         let sent = match &self.hold {
             Hold::Pidfd(fd) => match sys::pidfd_send_signal(fd.as_fd(), signal, Scope::Process) {
-                // A filter may forbid this call alone. The poll says that the number is still its.
-                Err(e) if is_filtered(&e) && sys::kill(self.pid, 0).is_ok() => {
-                    match self.is_gone(proc)? {
-                        true => return Ok(false),
-                        false => sys::kill(self.pid, signal),
-                    }
-                }
+                // A filter may forbid this call alone; whether it did, kill(2) tells. The poll says
+                // that the number is still its.
+                Err(e) if is_filtered(&e) => match sys::kill(self.pid, 0) {
+                    Ok(()) if self.is_gone(proc)? => return Ok(false),
+                    Ok(()) => sys::kill(self.pid, signal),
+                    refused => refused,
+                },
                 sent => sent,
             },
             _ => match self.is_gone(proc)? {

@@ -344,3 +344,19 @@ fn a_filter_may_forbid_the_signal_alone() {
         });
     }
 }
+
+#[test]
+fn permission_is_told_where_the_signal_alone_is_forbidden() {
+    if !is_root("permission_is_told_where_the_signal_alone_is_forbidden") {
+        return;
+    }
+    for errno in [libc::ENOSYS, libc::EPERM] {
+        filtered(&[libc::SYS_pidfd_send_signal], errno, || {
+            let mut victim = Victim::start("");
+            let pid = victim.pid();
+            let error = as_nobody(|| sigkill_pids_and_verify(&[pid])).unwrap_err();
+            assert_eq!(reasons(&error), [(pid, Reason::NotPermitted)]);
+            assert!(victim.answers());
+        });
+    }
+}
