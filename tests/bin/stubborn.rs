@@ -39,6 +39,7 @@ fn main() {
     let mut listeners = Vec::new();
     let mut locks = Vec::new();
     let mut memory = Vec::new();
+    let mut crowd = String::new();
     let mut rest = words.as_slice();
     while let Some((&word, tail)) = rest.split_first() {
         rest = tail;
@@ -93,6 +94,7 @@ fn main() {
                     });
                 }
             }
+            "crowd" => crowd = fork_crowd(value.parse().unwrap()),
             "reuse" => reuse(value.parse().unwrap(), &mut said),
             "exit" | "stop" | "spin" | "leader-exits" | "churn" | "trace" | "storm"
             | "leapfrog" | "pair" | "partner" => after.push(word),
@@ -112,6 +114,9 @@ fn main() {
         trace = Some(pid);
     }
     say(&said);
+    if !crowd.is_empty() {
+        say(&crowd);
+    }
     for word in after {
         match word.split_once('=').unwrap_or((word, "")) {
             ("exit", "") => exit(0),
@@ -264,6 +269,26 @@ fn leapfrog(stay: bool) {
         }
     }
     exit(0);
+}
+
+/// Forks children that do nothing and end with their parent; says `crowd PID..`.
+fn fork_crowd(size: usize) -> String {
+    let mut said = String::from("crowd");
+    let parent = id();
+    for _ in 0..size {
+        match sys!(libc::fork()) {
+            0 => {
+                sys!(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL));
+                while std::os::unix::process::parent_id() == parent {
+                    // SAFETY: no arguments; returns when a signal handler has run.
+                    unsafe { libc::pause() };
+                }
+                exit(0);
+            }
+            child => said += &format!(" {child}"),
+        }
+    }
+    said
 }
 
 /// One write: lines of several processes do not mix.

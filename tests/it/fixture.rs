@@ -331,3 +331,9 @@ pub fn reasons(error: &Error) -> Vec<(u32, Reason)> {
     let survivors = error.survivors().iter();
     survivors.map(|s| (s.pid(), s.reason())).collect()
 }
+
+/// How many descriptors this program has open.
+pub fn open_descriptors() -> usize {
+    // The listing itself has one.
+    std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
+}

@@ -4,6 +4,7 @@
 
 mod as_module;
 mod child;
+mod descriptors;
 mod finders;
 mod fixture;
 mod kill;

@@ -1,0 +1,252 @@
+//! Few descriptors, or none, are no reason to spare anyone or to call a list complete.
+
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use process_kill::{
+    Error, ErrorKind, Kill, Outcome, Process, ProcessId, Reason, descendant_pids, descendants,
+    pids_in_group, pids_in_session, pids_matching, pids_with_cwd_under, pids_with_env,
+    processes_where, sigkill_pids_and_verify, wait_until_gone,
+};
+
+use super::fixture::{
+    PATIENCE, Victim, alone, eventually, open_descriptors, outcomes, reasons, states, stubborn,
+};
+
+const CROWD: usize = 2000;
+const FEW: u64 = 24;
+
+/// The crowd in order, and its parent.
+fn crowd(words: &str) -> (Victim, Vec<u32>) {
+    let mut victim = Victim::start(&format!("{words} crowd={CROWD}"));
+    let line = victim.line();
+    let pids = line.strip_prefix("crowd ").unwrap().split(' ');
+    let pids: Vec<u32> = pids.map(|pid| pid.parse().unwrap()).collect();
+    assert_eq!(pids.len(), CROWD);
+    (victim, pids)
+}
+
+fn limit_descriptors(limit: u64) {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, limit, hard).unwrap();
+}
+
+#[test]
+fn a_crowd_is_killed_with_few_descriptors() {
+    if !alone!(a_crowd_is_killed_with_few_descriptors) {
+        return;
+    }
+    let (mut victim, pids) = crowd("");
+    limit_descriptors(FEW);
+    let before = open_descriptors();
+    let report = sigkill_pids_and_verify(&pids).unwrap();
+    assert_eq!(report.pids(Outcome::Killed), pids);
+    assert_eq!(report.len(), CROWD);
+    assert_eq!(open_descriptors(), before);
+    for pid in pids {
+        assert_eq!(states(pid), ['Z']);
+    }
+    sigkill_pids_and_verify(&[victim.pid()]).unwrap();
+    victim.all_gone();
+}
+
+#[test]
+fn a_crowd_is_asked_first_with_few_descriptors() {
+    if !alone!(a_crowd_is_asked_first_with_few_descriptors) {
+        return;
+    }
+    let (_victim, pids) = crowd("");
+    limit_descriptors(FEW);
+    let before = open_descriptors();
+    let patient = Kill::graceful().grace(PATIENCE);
+    let report = patient.pids(&pids).unwrap();
+    assert_eq!(report.pids(Outcome::Exited), pids);
+    assert_eq!(open_descriptors(), before);
+}
+
+#[test]
+fn a_crowd_that_will_not_go_is_killed_with_few_descriptors() {
+    if !alone!(a_crowd_that_will_not_go_is_killed_with_few_descriptors) {
+        return;
+    }
+    let (_victim, pids) = crowd("ignore=TERM");
+    limit_descriptors(FEW);
+    let before = open_descriptors();
+    let error = wait_until_gone(&pids, Duration::ZERO).unwrap_err();
+    let running: Vec<_> = pids
+        .iter()
+        .map(|&pid| (pid, Reason::StillRunning))
+        .collect();
+    assert_eq!(reasons(&error), running);
+    let ids: Vec<ProcessId> = pids
+        .iter()
+        .map(|&pid| ProcessId::of(pid).unwrap().unwrap())
+        .collect();
+    let hasty = Kill::graceful().grace(Duration::from_millis(100));
+    let report = hasty.verify_within(PATIENCE).processes(&ids).unwrap();
+    assert_eq!(report.pids(Outcome::Killed), pids);
+    assert_eq!(open_descriptors(), before);
+}
+
+/// Every descriptor that there is.
+fn fill_the_table() -> Vec<File> {
+    limit_descriptors(FEW);
+    let mut files = Vec::new();
+    loop {
+        match File::open("/dev/null") {
+            Ok(file) => files.push(file),
+            Err(e) if e.raw_os_error() == Some(libc::EMFILE) => return files,
+            Err(e) => panic!("{e}"),
+        }
+    }
+}
+
+#[test]
+fn with_a_full_table_children_die_and_strangers_are_left_alone() {
+    if !alone!(with_a_full_table_children_die_and_strangers_are_left_alone) {
+        return;
+    }
+    let mut victims: Vec<Victim> = (0..3)
+        .map(|_| Victim::start("ignore=TERM threads=1"))
+        .collect();
+    let zombie = Victim::start("exit");
+    eventually("a zombie", || states(zombie.pid()) == ['Z']);
+    let mut reaped = Victim::start("exit");
+    reaped.child().wait().unwrap();
+    let mut family = Victim::start("{ }");
+    let stranger = family.others()[0];
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", victims[0].pid())).unwrap();
+    let mut tids: Vec<u32> = tasks
+        .map(|task| task.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    tids.retain(|&tid| tid != victims[0].pid());
+    let children: Vec<u32> = victims.iter().map(Victim::pid).collect();
+
+    let full = fill_the_table();
+    // It cannot be pinned, so it could be over and its number a successor's.
+    let unsure = [stranger, tids[0]];
+    let refused = [(stranger, Reason::Unverifiable), (tids[0], Reason::Thread)];
+    let error = sigkill_pids_and_verify(&unsure).unwrap_err();
+    assert_eq!(reasons(&error), refused);
+    let error = wait_until_gone(&unsure, Duration::ZERO).unwrap_err();
+    assert_eq!(reasons(&error), refused);
+    for victim in &mut victims {
+        assert!(victim.answers());
+    }
+
+    let gone = [zombie.pid(), reaped.pid()];
+    let mixed = [&gone[..], &unsure, &[0, 1], &children].concat();
+    let error = sigkill_pids_and_verify(&mixed).unwrap_err();
+    let others = [(0, Reason::InvalidPid), (1, Reason::Init)];
+    assert_eq!(reasons(&error), [refused, others].concat());
+    let report = error.report().unwrap();
+    assert_eq!(report.pids(Outcome::AlreadyGone), gone);
+    assert_eq!(report.pids(Outcome::Killed), children);
+    assert_eq!(report.len(), gone.len() + children.len());
+    let report = sigkill_pids_and_verify(&children).unwrap();
+    assert_eq!(report.pids(Outcome::AlreadyGone), children);
+
+    let obedient = [family.pid()];
+    let report = Kill::graceful().grace(PATIENCE).pids(&obedient).unwrap();
+    assert_eq!(outcomes(&report), [(family.pid(), Outcome::Exited)]);
+    drop(full);
+
+    assert!(matches!(states(stranger)[..], ['S' | 'R']));
+    for mut victim in victims {
+        victim.all_gone();
+        assert_eq!(victim.child().wait().unwrap().signal(), Some(9));
+    }
+    assert_eq!(family.child().wait().unwrap().signal(), Some(15));
+    sigkill_pids_and_verify(&[stranger]).unwrap();
+    family.all_gone();
+}
+
+#[test]
+fn two_free_descriptors_are_enough_for_any_number_of_strangers() {
+    if !alone!(two_free_descriptors_are_enough_for_any_number_of_strangers) {
+        return;
+    }
+    let mut victim = Victim::start("ignore=TERM { ignore=TERM { } } { leader-exits } { }");
+    let mut full = fill_the_table();
+    full.truncate(full.len() - 2);
+    let all = victim.pids();
+    let hasty = Kill::graceful().grace(Duration::from_millis(100));
+    let report = hasty.pids(&victim.others()).unwrap();
+    assert_eq!(report.len(), 4);
+    let report = sigkill_pids_and_verify(&all).unwrap();
+    assert_eq!(report.pids(Outcome::AlreadyGone), victim.others());
+    assert_eq!(report.pids(Outcome::Killed), [victim.pid()]);
+    victim.all_gone();
+    // Both are free again.
+    let _two = [(); 2].map(|()| File::open("/dev/null").unwrap());
+}
+
+/// Each finder's answer about one and the same tree, as pids.
+fn finders(root: u32, group: u32, session: u32) -> Vec<Result<Vec<u32>, Error>> {
+    let pids = |ids: Vec<ProcessId>| ids.iter().map(ProcessId::pid).collect();
+    let one = |id: Option<ProcessId>| id.map(|id| id.pid()).into_iter().collect();
+    vec![
+        pids_matching("^.*/stubborn table$"),
+        descendant_pids(root),
+        descendants(root).map(pids),
+        pids_in_group(group),
+        pids_in_session(session),
+        pids_with_env("PROCESS_KILL_TABLE", "full"),
+        pids_with_cwd_under(Path::new("/proc")),
+        processes_where(|p| p.parent() == root).map(pids),
+        ProcessId::of(root).map(one),
+        Process::open(root).map(|p| one(p.map(|p| p.id()))),
+    ]
+}
+
+#[test]
+fn no_list_is_short_for_want_of_descriptors() {
+    if !alone!(
+        no_list_is_short_for_want_of_descriptors,
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc"
+    ) {
+        return;
+    }
+    let mut command = stubborn("setsid { { leader-exits } } { }");
+    command.arg("table").current_dir("/proc");
+    command.env("PROCESS_KILL_TABLE", "full");
+    let victim = Victim::spawn(command);
+    let root = victim.pid();
+    eventually("a leader's exit", || {
+        let mut all = victim.others().into_iter().map(states);
+        all.any(|states| matches!(states[..], ['Z', _]))
+    });
+    let ask = || finders(root, root, root);
+    let complete: Vec<Vec<u32>> = ask().into_iter().map(Result::unwrap).collect();
+    assert!(complete.iter().all(|list| !list.is_empty()), "{complete:?}");
+
+    let mut full = fill_the_table();
+    for answer in ask() {
+        assert_eq!(answer.unwrap_err().kind(), ErrorKind::Io);
+    }
+    // One descriptor more each time, until all have enough.
+    let mut enough = false;
+    while !enough {
+        full.pop().expect("a few descriptors are enough");
+        let before = full.len();
+        enough = true;
+        for (answer, complete) in ask().into_iter().zip(&complete) {
+            match answer {
+                Ok(list) => assert_eq!(&list, complete, "{before} taken"),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Io);
+                    enough = false;
+                }
+            }
+        }
+    }
+}
