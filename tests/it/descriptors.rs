@@ -2,18 +2,16 @@
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use process_kill::{
-    Error, ErrorKind, Kill, Outcome, Process, ProcessId, Reason, descendant_pids, descendants,
-    pids_in_group, pids_in_session, pids_matching, pids_with_cwd_under, pids_with_env,
-    processes_where, sigkill_pids_and_verify, wait_until_gone,
+    ErrorKind, Kill, Outcome, ProcessId, Reason, sigkill_pids_and_verify, wait_until_gone,
 };
 
 use super::fixture::{
-    PATIENCE, Victim, alone, eventually, open_descriptors, outcomes, reasons, states, stubborn,
+    PATIENCE, Victim, alone, eventually, findable, finders, open_descriptors, outcomes, reasons,
+    states,
 };
 
 const CROWD: usize = 2000;
@@ -184,24 +182,6 @@ fn two_free_descriptors_are_enough_for_any_number_of_strangers() {
     let _two = [(); 2].map(|()| File::open("/dev/null").unwrap());
 }
 
-/// Each finder's answer about one and the same tree, as pids.
-fn finders(root: u32, group: u32, session: u32) -> Vec<Result<Vec<u32>, Error>> {
-    let pids = |ids: Vec<ProcessId>| ids.iter().map(ProcessId::pid).collect();
-    let one = |id: Option<ProcessId>| id.map(|id| id.pid()).into_iter().collect();
-    vec![
-        pids_matching("^.*/stubborn table$"),
-        descendant_pids(root),
-        descendants(root).map(pids),
-        pids_in_group(group),
-        pids_in_session(session),
-        pids_with_env("PROCESS_KILL_TABLE", "full"),
-        pids_with_cwd_under(Path::new("/proc")),
-        processes_where(|p| p.parent() == root).map(pids),
-        ProcessId::of(root).map(one),
-        Process::open(root).map(|p| one(p.map(|p| p.id()))),
-    ]
-}
-
 #[test]
 fn no_list_is_short_for_want_of_descriptors() {
     if !alone!(
@@ -216,21 +196,17 @@ fn no_list_is_short_for_want_of_descriptors() {
     ) {
         return;
     }
-    let mut command = stubborn("setsid { { leader-exits } } { }");
-    command.arg("table").current_dir("/proc");
-    command.env("PROCESS_KILL_TABLE", "full");
-    let victim = Victim::spawn(command);
+    let victim = findable("setsid { { leader-exits } } { }");
     let root = victim.pid();
     eventually("a leader's exit", || {
         let mut all = victim.others().into_iter().map(states);
         all.any(|states| matches!(states[..], ['Z', _]))
     });
-    let ask = || finders(root, root, root);
-    let complete: Vec<Vec<u32>> = ask().into_iter().map(Result::unwrap).collect();
+    let complete: Vec<Vec<u32>> = finders(root).into_iter().map(Result::unwrap).collect();
     assert!(complete.iter().all(|list| !list.is_empty()), "{complete:?}");
 
     let mut full = fill_the_table();
-    for answer in ask() {
+    for answer in finders(root) {
         assert_eq!(answer.unwrap_err().kind(), ErrorKind::Io);
     }
     // One descriptor more each time, until all have enough.
@@ -239,7 +215,7 @@ fn no_list_is_short_for_want_of_descriptors() {
         full.pop().expect("a few descriptors are enough");
         let before = full.len();
         enough = true;
-        for (answer, complete) in ask().into_iter().zip(&complete) {
+        for (answer, complete) in finders(root).into_iter().zip(&complete) {
             match answer {
                 Ok(list) => assert_eq!(&list, complete, "{before} taken"),
                 Err(error) => {

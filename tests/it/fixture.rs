@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
-use process_kill::{Error, Outcome, Reason, Report};
+use process_kill::{Error, Outcome, Process, ProcessId, Reason, Report};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 /// How long to wait for what must happen, before a test fails rather than hangs.
@@ -246,10 +247,13 @@ pub fn run_alone(test: &str, wrapper: &[&str]) -> bool {
     false
 }
 
-/// `alone!(name_of_this_test, wrapper..)`: see [`run_alone`].
+/// `alone!(name_of_this_test, wrapper..)` or `alone!(name_of_this_test in WRAPPER)`: see [`run_alone`].
 macro_rules! alone {
     ($test:ident $(, $wrapper:expr)* $(,)?) => {
         $crate::fixture::run_alone(concat!(module_path!(), "::", stringify!($test)), &[$($wrapper),*])
+    };
+    ($test:ident in $wrapper:expr) => {
+        $crate::fixture::run_alone(concat!(module_path!(), "::", stringify!($test)), $wrapper)
     };
 }
 pub(crate) use alone;
@@ -337,3 +341,42 @@ pub fn open_descriptors() -> usize {
     // The listing itself has one.
     std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
 }
+
+/// A tree that every one of the [`finders`] finds, if it begins with `setsid`.
+pub fn findable(spec: &str) -> Victim {
+    let mut command = stubborn(spec);
+    command.arg("findable").current_dir("/proc");
+    command.env("PROCESS_KILL_FINDABLE", "yes");
+    Victim::spawn(command)
+}
+
+/// What each finder says of the tree of `root`, for a process that nobody else starts alike.
+pub fn finders(root: u32) -> Vec<process_kill::Result<Vec<u32>>> {
+    let pids = |ids: Vec<ProcessId>| ids.iter().map(ProcessId::pid).collect();
+    let one = |id: Option<ProcessId>| id.map(|id| id.pid()).into_iter().collect();
+    vec![
+        process_kill::pids_matching("^.*/stubborn findable$"),
+        process_kill::descendant_pids(root),
+        process_kill::descendants(root).map(pids),
+        process_kill::pids_in_group(root),
+        process_kill::pids_in_session(root),
+        process_kill::pids_with_env("PROCESS_KILL_FINDABLE", "yes"),
+        process_kill::pids_with_cwd_under(Path::new("/proc")),
+        process_kill::processes_where(|p| p.parent() == root).map(pids),
+        ProcessId::of(root).map(one),
+        Process::open(root).map(|process| one(process.map(|p| p.id()))),
+    ]
+}
+
+/// A PID namespace with its own /proc, for [`run_alone`]; root only.
+pub const OWN_PIDS: &[&str] = &[
+    "unshare",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+    "sh",
+    "-c",
+    "\"$@\"; exit $?",
+    "sh",
+];

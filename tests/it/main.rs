@@ -10,6 +10,7 @@ mod fixture;
 mod kill;
 mod matching;
 mod no_pidfd;
+mod proc_missing;
 mod refusal;
 mod selections;
 mod tree;
