@@ -49,6 +49,15 @@ impl Proc {
         numbered(c"/proc")
     }
 
+    /// Whether that leaves out processes of other users (`hidepid`, proc(5)).
+    pub(super) fn is_partial(&self) -> io::Result<bool> {
+        let mounts = std::fs::read("/proc/self/mounts")?;
+        let here = |line: &&[u8]| line.split(|&b| b == b' ').nth(1) == Some(b"/proc");
+        // Of several mounts there the last one is on top.
+        let mount = mounts.split(|&b| b == b'\n').rfind(here);
+        Ok(mount.is_none_or(|line| line.windows(8).any(|option| option == b"hidepid=")))
+    }
+
     /// proc_pid_stat(5), read into `buf`.
     pub(super) fn stat<'b>(
         &mut self,
