@@ -222,7 +222,7 @@ fn the_wait_ends_when_the_last_one_does() {
                 tell.send(nix::unistd::gettid()).unwrap();
                 wait_until_gone(&all, Duration::MAX)
             });
-            asleep_in(told.recv().unwrap(), libc::SYS_clock_nanosleep);
+            asleep_in(told.recv().unwrap(), libc::SYS_ppoll);
             victim.let_go();
             waiting.join().unwrap()
         });
@@ -288,7 +288,7 @@ fn what_may_not_be_signalled_is_watched() {
         };
         std::thread::scope(|scope| {
             let killing = scope.spawn(|| as_nobody(attempt));
-            asleep_in(told.recv().unwrap(), libc::SYS_clock_nanosleep);
+            asleep_in(told.recv().unwrap(), libc::SYS_ppoll);
             foreign.let_go();
             eventually("its end", || states(foreign.pid()) == ['Z']);
             own.let_go();
