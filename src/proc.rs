@@ -476,7 +476,7 @@ fn settled(
         if (seen.is_in_exec() && pauses < EXEC_PAUSES) || (is_borrowed && pauses < FORK_PAUSES) {
             pauses += 1;
             // No descriptor becomes ready when execve is done, so there is nothing to wait on.
-            std::thread::sleep(EXEC_PAUSE);
+            sys::sleep(EXEC_PAUSE);
         } else if was_settled {
             return Ok(true);
         } else {

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(super) use libc::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM};
 
@@ -200,6 +200,16 @@ pub(super) fn ppoll<const N: usize>(
     // SAFETY: `count` valid pollfds, a timespec that outlives the call or null, no signal mask.
     check(unsafe { libc::ppoll(polls.as_mut_ptr(), count, timeout, std::ptr::null()) })?;
     Ok(polls.map(|poll| poll.revents & (events | libc::POLLHUP | libc::POLLERR) != 0))
+}
+
+/// Sleeps, by ppoll(2) of nothing. `std::thread::sleep` resumes with the time that is left, to which
+/// the kernel adds the timer slack again and again: in a storm of signals it never ends.
+pub(super) fn sleep(time: Duration) {
+    let begun = Instant::now();
+    while let Some(left) = time.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
+        // However this ends, the clock tells whether it was enough.
+        drop(ppoll([], Event::Readable, Some(left)));
+    }
 }
 
 /// The group of a child that is to be spawned.

@@ -12,7 +12,7 @@ use super::pipe::Pipes;
 use super::proc::{MaybeProc, Proc, Stat};
 use super::process::{Pin, Pinned, Process, ProcessId, is_nobody};
 use super::report::{Coverage, Outcome, Reason, Report, Survivor};
-use super::sys::{Pid, SIGCONT, SIGKILL, SIGSTOP};
+use super::sys::{self, Pid, SIGCONT, SIGKILL, SIGSTOP};
 
 /// A point in time that retries and interruptions do not move.
 #[derive(Clone, Copy)]
@@ -98,7 +98,7 @@ impl Pauses {
             .left()
             .map_or(self.next, |left| left.min(self.next));
         match pipes.are_closed() {
-            true => std::thread::sleep(pause),
+            true => sys::sleep(pause),
             // Cut short by bytes or a signal; the next look is then early, which does no harm.
             false => drop(pipes.wait(None, Some(pause))),
         }
