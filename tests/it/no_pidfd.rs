@@ -10,8 +10,8 @@ use process_kill::{
 };
 
 use super::fixture::{
-    PATIENCE, Victim, alone, as_nobody, asleep_in, eventually, filtered, is_root, outcomes,
-    reasons, states, stubborn, without_pidfds,
+    OWN_PIDS, PATIENCE, Victim, alone, as_nobody, asleep_in, eventually, filtered, is_root,
+    outcomes, reasons, states, stubborn, without_pidfds,
 };
 
 const MOMENT: Duration = Duration::from_millis(100);
@@ -158,18 +158,10 @@ fn kernel_threads_are_refused() {
 
 #[test]
 fn a_stale_identity_is_gone_and_its_successor_not_signalled() {
-    if !is_root("a_stale_identity_is_gone_and_its_successor_not_signalled") {
-        return;
-    }
     // Where nobody else takes the number.
-    if !alone!(
-        a_stale_identity_is_gone_and_its_successor_not_signalled,
-        "unshare",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc"
-    ) {
+    if !is_root("a_stale_identity_is_gone_and_its_successor_not_signalled")
+        || !alone!(a_stale_identity_is_gone_and_its_successor_not_signalled in OWN_PIDS)
+    {
         return;
     }
     without_pidfds(|| {
@@ -196,6 +188,48 @@ fn a_stale_identity_is_gone_and_its_successor_not_signalled() {
         assert_eq!(outcomes(&report), [(pid, Outcome::Killed)]);
         successor.all_gone();
     });
+}
+
+#[test]
+fn a_child_that_another_thread_reaped_is_gone_though_its_number_lives_on() {
+    if !is_root("a_child_that_another_thread_reaped_is_gone_though_its_number_lives_on")
+        || !alone!(a_child_that_another_thread_reaped_is_gone_though_its_number_lives_on in OWN_PIDS)
+    {
+        return;
+    }
+    // As with a full table: no pidfd, and /proc cannot be read.
+    let no_room = [libc::SYS_pidfd_open, libc::SYS_openat];
+    let mut first = Victim::start("");
+    let pid = first.pid();
+    let (tell, told) = channel();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            filtered(&no_room, libc::EMFILE, || {
+                tell.send(nix::unistd::gettid()).unwrap();
+                wait_until_gone(&[pid], PATIENCE)
+            })
+        });
+        let tid = told.recv().unwrap();
+        asleep_in(tid, libc::SYS_ppoll);
+        let first_sleep = sleeps(tid);
+        // The pauses have grown by then, and one has just begun. It may still look in between, and
+        // see a zombie or nobody.
+        eventually("long pauses", || sleeps(tid) >= first_sleep + 10);
+        first.child().kill().unwrap();
+        first.child().wait().unwrap();
+        let mut successor = Victim::start(&format!("reuse={pid}"));
+        let report = waiting.join().unwrap().unwrap();
+        assert_eq!(outcomes(&report), [(pid, Outcome::Exited)]);
+        assert!(successor.answers());
+    });
+}
+
+/// How often a thread of this program went to sleep.
+fn sleeps(tid: nix::unistd::Pid) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/self/task/{tid}/status")).unwrap();
+    let mut lines = status.lines();
+    let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    count.unwrap().trim().parse().unwrap()
 }
 
 /// In clock ticks of 10 ms, as proc_pid_stat(5) field 22 on every common architecture.
