@@ -715,7 +715,7 @@ impl ChildLists {
         let worth = match self.worth_reading {
             Some(worth) => worth,
             // A scan would not show the hidden ones, but their parents' lists name them.
-            None if self.proc.is_partial().map_err(NoList::Failed)? => usize::MAX,
+            None if proc.is_partial().map_err(NoList::Failed)? => usize::MAX,
             // Each list is read twice or more, so half the number of processes is the break-even.
             None => proc.pids().map_err(NoList::Failed)?.len(),
         };

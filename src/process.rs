@@ -504,9 +504,9 @@ impl Pinned {
             Hold::Pidfd(fd) => has_ended(fd.as_fd()),
             Hold::Child => match sys::waitid_nowait(self.pid)? {
                 ChildState::Running => Ok(false),
-                ChildState::Exited => Ok(true),
-                // Somebody has reaped it, or SIGCHLD is ignored, which reaps at once.
-                ChildState::NotOurs => self.is_gone_by_start_time(proc),
+                // Not ours any more: another thread has reaped it, or SIGCHLD is ignored, which reaps
+                // at once. Whoever has the number now is a successor.
+                ChildState::Exited | ChildState::NotOurs => Ok(true),
             },
             Hold::StartTime => self.is_gone_by_start_time(proc),
         }
