@@ -271,7 +271,7 @@ fn nobody_is_reaped() {
             },
             &|pid| {
                 nix::sys::signal::kill(
-                    nix::unistd::Pid::from_raw(pid.cast_signed()),
+                    nix::unistd::Pid::from_raw(pid.try_into().unwrap()),
                     Signal::SIGINT,
                 )
                 .unwrap();
