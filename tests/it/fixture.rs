@@ -38,7 +38,23 @@ impl Victim {
     }
 
     /// Returns when every process of the tree is ready.
-    pub fn spawn(mut command: Command) -> Victim {
+    pub fn spawn(command: Command) -> Victim {
+        Victim::try_spawn(command).unwrap_or_else(|line| panic!("{line}"))
+    }
+
+    /// A process that got the pid of one that was reaped; `None` if another process took it.
+    pub fn successor(pid: u32) -> Option<Victim> {
+        match Victim::try_spawn(stubborn(&format!("reuse={pid}"))) {
+            Ok(victim) => Some(victim),
+            Err(line) => {
+                assert_eq!(line, "taken");
+                None
+            }
+        }
+    }
+
+    /// `Err` is what one of them says instead of being ready.
+    fn try_spawn(mut command: Command) -> Result<Victim, String> {
         let spec = command
             .get_envs()
             .find_map(|(key, value)| (key == "STUBBORN").then_some(value?));
@@ -60,16 +76,16 @@ impl Victim {
         };
         for _ in 0..count {
             let line = victim.line();
-            let mut words = line
-                .strip_prefix("ready ")
-                .unwrap_or_else(|| panic!("{line}"))
-                .split(' ');
+            let Some(words) = line.strip_prefix("ready ") else {
+                return Err(line);
+            };
+            let mut words = words.split(' ');
             let pid = words.next().unwrap().parse().unwrap();
             victim
                 .ready
                 .push((pid, words.next().map(|port| port.parse().unwrap())));
         }
-        victim
+        Ok(victim)
     }
 
     /// The first process, a child of the test.

@@ -8,6 +8,7 @@ mod child;
 mod descriptors;
 mod finders;
 mod fixture;
+mod identity;
 mod kill;
 mod matching;
 mod no_pidfd;
