@@ -10,6 +10,7 @@
 //! A binary of the package cannot use its dev-dependencies, so it calls libc itself.
 #![expect(unsafe_code, reason = "system calls on itself and its own children")]
 
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -94,9 +95,15 @@ fn main() {
                     });
                 }
             }
+            "deep" => deep(value.parse().unwrap()),
+            "wide" => {
+                for _ in 0..value.parse().unwrap() {
+                    idle_child();
+                }
+            }
             "crowd" => crowd = fork_crowd(value.parse().unwrap()),
             "reuse" => reuse(value.parse().unwrap(), &mut said),
-            "exit" | "stop" | "spin" | "leader-exits" | "churn" | "trace" | "storm"
+            "exit" | "stop" | "spin" | "leader-exits" | "churn" | "shed" | "trace" | "storm"
             | "leapfrog" | "pair" | "partner" => after.push(word),
             "respawn{" => {
                 let (words, tail) = block(rest);
@@ -140,6 +147,10 @@ fn main() {
                 }
                 std::thread::spawn(serve);
                 churn();
+            }
+            ("shed", children) => {
+                std::thread::spawn(serve);
+                shed(children.parse().unwrap());
             }
             _ => {}
         }
@@ -319,6 +330,64 @@ fn churn() {
             0 => unsafe { libc::_exit(0) },
             child => drop(sys!(libc::waitpid(child, std::ptr::null_mut(), 0))),
         }
+    }
+}
+
+/// Forks a child that does nothing, until end-of-file on standard input like all others.
+fn idle_child() -> libc::pid_t {
+    match sys!(libc::fork()) {
+        0 => idle(),
+        child => child,
+    }
+}
+
+fn idle() -> ! {
+    // Reading would take the pings from those who answer them.
+    let mut hang_up = libc::pollfd {
+        fd: 0,
+        events: 0,
+        revents: 0,
+    };
+    loop {
+        // SAFETY: one valid pollfd.
+        if unsafe { libc::poll(&raw mut hang_up, 1, -1) } == 1 {
+            // SAFETY: ends this process at once.
+            unsafe { libc::_exit(0) };
+        }
+    }
+}
+
+/// Forks a chain of so many descendants, each the child of the one before, and returns when all are
+/// there.
+fn deep(levels: u32) {
+    let mut pipe = [0; 2];
+    sys!(libc::pipe(pipe.as_mut_ptr()));
+    if sys!(libc::fork()) == 0 {
+        for _ in 1..levels {
+            if sys!(libc::fork()) != 0 {
+                sys!(libc::close(pipe[1]));
+                idle();
+            }
+        }
+        sys!(libc::close(pipe[1]));
+        idle();
+    }
+    sys!(libc::close(pipe[1]));
+    // End-of-file: the last of them has closed its end.
+    let mut byte = 0_u8;
+    sys!(libc::read(pipe[0], (&raw mut byte).cast(), 1));
+    sys!(libc::close(pipe[0]));
+}
+
+/// Keeps so many children, and without pause puts a new one in the oldest one's place. Unlike those
+/// of [`churn`] they end in the order in which they were born, each before its younger siblings.
+fn shed(children: usize) {
+    let mut kept: VecDeque<_> = (0..children).map(|_| idle_child()).collect();
+    loop {
+        kept.push_back(idle_child());
+        let oldest = kept.pop_front().unwrap();
+        sys!(libc::kill(oldest, libc::SIGKILL));
+        sys!(libc::waitpid(oldest, std::ptr::null_mut(), 0));
     }
 }
 

@@ -5,6 +5,7 @@
 mod anywhere;
 mod as_module;
 mod child;
+mod descent;
 mod descriptors;
 mod finders;
 mod fixture;
