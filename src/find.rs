@@ -981,3 +981,136 @@ mod tests {
         assert!(resolved(Path::new("")).is_err());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::process::{Child, Command, Stdio};
+    use std::sync::{Arc, Barrier};
+
+    use super::*;
+
+    fn walk(root: u32, table: &[(u32, &[u32])]) -> Vec<(u32, u32)> {
+        let pid = |number| Pid::new(number).unwrap();
+        let children = |parent: Pid| {
+            let listed = table.iter().filter(|(of, _)| *of == parent.get());
+            let children = listed.flat_map(|(_, children)| *children);
+            Ok::<_, Infallible>(children.map(|&child| pid(child)).collect())
+        };
+        let Ok(found) = breadth_first(pid(root), children);
+        let pair = |kin: &Kin| (kin.parent.get(), kin.child.get());
+        found.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn parents_come_before_children() {
+        let table: &[(u32, &[u32])] =
+            &[(1, &[5, 3]), (3, &[2, 4]), (5, &[9]), (2, &[7]), (8, &[6])];
+        assert_eq!(
+            walk(1, table),
+            [(1, 5), (1, 3), (5, 9), (3, 2), (3, 4), (2, 7)]
+        );
+        assert_eq!(walk(8, table), [(8, 6)]);
+        assert_eq!(walk(7, table), []);
+        assert_eq!(walk(1, &[]), []);
+    }
+
+    /// As pids that are given away while they are read can make it look.
+    #[test]
+    fn a_table_with_cycles_and_duplicates_has_an_end() {
+        assert_eq!(walk(1, &[(1, &[1])]), []);
+        assert_eq!(walk(1, &[(1, &[2, 2]), (2, &[1, 2])]), [(1, 2)]);
+        assert_eq!(
+            walk(
+                1,
+                &[(1, &[2, 3]), (2, &[3, 4]), (4, &[2, 1, 5]), (5, &[5, 3])]
+            ),
+            [(1, 2), (1, 3), (2, 4), (4, 5)]
+        );
+        assert_eq!(walk(1, &[(1, &[2]), (1, &[2, 3])]), [(1, 2), (1, 3)]);
+    }
+
+    #[test]
+    fn an_error_ends_the_walk() {
+        let root = Pid::new(1).unwrap();
+        let failed = breadth_first(root, |parent| match parent == root {
+            true => Ok(vec![Pid::new(2).unwrap(), Pid::new(3).unwrap()]),
+            false => Err(parent.get()),
+        });
+        assert_eq!(failed.err(), Some(2));
+    }
+
+    struct Tree(Child);
+
+    impl Tree {
+        /// Of three generations, which says when all are there and ends with us.
+        fn start() -> Tree {
+            // The input of what runs in the background is /dev/null unless it is said otherwise.
+            let script = "exec 3<&0; cat <&3 & (cat <&3 & cat <&3 & echo; wait) & wait";
+            let mut child = Command::new("sh")
+                .args(["-c", script])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut said = [0];
+            io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+            Tree(child)
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            // End-of-file ends every cat, and with them the shells.
+            self.0.stdin = None;
+            self.0.wait().unwrap();
+        }
+    }
+
+    fn pairs(mut kin: Vec<Kin>) -> Vec<(u32, u32)> {
+        kin.sort_unstable_by_key(|kin| kin.child);
+        let pair = |kin: Kin| (kin.parent.get(), kin.child.get());
+        kin.into_iter().map(pair).collect()
+    }
+
+    #[test]
+    fn a_scan_of_all_parents_finds_whom_the_lists_find() {
+        let tree = Tree::start();
+        let root = Pid::new(tree.0.id()).unwrap();
+        let mut proc = Proc::open().unwrap();
+        let mut lists = ChildLists {
+            proc: &mut proc,
+            read: 0,
+            worth_reading: Some(usize::MAX),
+        };
+        let Ok(by_lists) = breadth_first(root, |parent| lists.children(parent)) else {
+            panic!("the lists do not tell");
+        };
+        let by_scan = by_parents(root, &mut proc).unwrap();
+        let by_lists = pairs(by_lists);
+        assert_eq!(by_lists.len(), 4, "{by_lists:?}");
+        assert_eq!(pairs(by_scan), by_lists);
+    }
+
+    #[test]
+    fn many_threads_are_not_read_one_by_one() {
+        let mut proc = Proc::open().unwrap();
+        let threads = proc.pids().unwrap().len() + 128;
+        let barrier = Arc::new(Barrier::new(threads + 1));
+        for _ in 0..threads {
+            let barrier = Arc::clone(&barrier);
+            std::thread::Builder::new()
+                .stack_size(64 * 1024)
+                .spawn(move || barrier.wait())
+                .unwrap();
+        }
+        let mut lists = ChildLists {
+            proc: &mut proc,
+            read: 0,
+            worth_reading: None,
+        };
+        let listed = lists.children(Pid::new(std::process::id()).unwrap());
+        barrier.wait();
+        assert!(matches!(listed, Err(NoList::Scan)));
+    }
+}

@@ -648,3 +648,114 @@ fn is_filtered(error: &io::Error) -> bool {
 fn is_no_room(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ErrorKind;
+    use super::*;
+
+    fn id(inode: Option<u64>, boot: Option<u128>) -> ProcessId {
+        ProcessId {
+            pid: Pid::new(4321).unwrap(),
+            start_time: 987,
+            inode,
+            boot,
+        }
+    }
+
+    #[test]
+    fn the_text_form_round_trips() {
+        let extremes = ProcessId {
+            pid: Pid::new(i32::MAX.unsigned_abs()).unwrap(),
+            start_time: u64::MAX,
+            inode: Some(u64::MAX),
+            boot: Some(u128::MAX),
+        };
+        for (id, text) in [
+            (
+                id(Some(65), Some(0xab)),
+                "4321:987:65:000000000000000000000000000000ab",
+            ),
+            (id(None, None), "4321:987:-:-"),
+            (id(Some(0), None), "4321:987:0:-"),
+            (
+                extremes,
+                "2147483647:18446744073709551615:18446744073709551615:ffffffffffffffffffffffffffffffff",
+            ),
+        ] {
+            assert_eq!(id.to_string(), text);
+            assert_eq!(text.parse::<ProcessId>().unwrap(), id);
+            assert_eq!(format!("\t{text} \r\n").parse::<ProcessId>().unwrap(), id);
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_text_form_is_refused() {
+        for text in [
+            "",
+            "\n",
+            ":",
+            ":::",
+            "4321",
+            "4321:987",
+            "4321:987:65",
+            "4321:987:65:",
+            "4321:987::ab",
+            "4321::65:ab",
+            ":987:65:ab",
+            "4321:987:65:ab:",
+            "4321:987:65:ab:cd",
+            "4321:987:65:ab\n4321:987:65:ab",
+            "0:987:65:ab",
+            "-:987:65:ab",
+            "4321:-:65:ab",
+            "-1:987:65:ab",
+            "+4321:987:65:ab",
+            "4321:+987:65:ab",
+            "4321:987:65:+ab",
+            "4321: 987:65:ab",
+            "4321:987:--:ab",
+            "4321:987:6f:ab",
+            "4321:987:65:xyz",
+            "4321:987:65:0xab",
+            "2147483648:987:65:ab",
+            "4294967297:987:65:ab",
+            "4321:18446744073709551616:65:ab",
+            "4321:987:18446744073709551616:ab",
+            "4321:987:65:100000000000000000000000000000000",
+            "4321:987:65:\u{661}",
+            "\u{664}\u{663}:987:65:ab",
+        ] {
+            let refused = text.parse::<ProcessId>().expect_err(text);
+            assert_eq!(refused.kind(), ErrorKind::Refused);
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic_or_lie() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..100_000 {
+            let length = random.usize(..24);
+            let text: String = (0..length)
+                .map(|_| {
+                    *random
+                        .choice(&[':', ':', '-', '0', '1', '9', 'f', '+', ' ', 'é'])
+                        .unwrap()
+                })
+                .collect();
+            if let Ok(id) = text.parse::<ProcessId>() {
+                assert_eq!(id.to_string().parse::<ProcessId>().unwrap(), id, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_boot_that_only_one_side_knows_tells_nothing() {
+        let now = this_boot();
+        assert_eq!(id(None, now).is_of_this_boot(), Some(true));
+        if let Some(boot) = now {
+            assert_eq!(id(None, Some(!boot)).is_of_this_boot(), Some(false));
+            assert_eq!(id(None, None).is_of_this_boot(), None);
+        }
+    }
+}
