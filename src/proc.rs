@@ -581,3 +581,151 @@ fn foreign() -> Error {
 fn malformed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "not what the kernel writes")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line as Linux 6.18 writes it, for a process of this name.
+    fn line(name: &[u8]) -> Vec<u8> {
+        let mut line = b"4321 (".to_vec();
+        line.extend_from_slice(name);
+        line.extend_from_slice(
+            b") S 1234 1230 1229 34816 4321 4194560 120 0 3 0 5 6 0 0 20 0 7 0 987654 \
+              5869568 402 18446744073709551615 94112 94113 140735 0 0 0 0 4 0 0 0 0 17 1 0 0 0 0 0 \
+              94114 94115 94116 140736 140737 140738 140739 0\n",
+        );
+        line
+    }
+
+    #[test]
+    fn the_fields_are_those_of_the_manual() {
+        let line = line(b"cat");
+        let expected = Stat {
+            name: b"cat",
+            state: 'S',
+            parent: 1234,
+            group: 1230,
+            session: 1229,
+            flags: 4194560,
+            threads: 7,
+            start_time: 987654,
+            start_code: 94112,
+            env_end: 140739,
+        };
+        assert_eq!(Stat::parse(&line), Some(expected));
+    }
+
+    #[test]
+    fn a_name_cannot_pass_for_the_fields_behind_it() {
+        let names: [&[u8]; 9] = [
+            b"",
+            b" ",
+            b")",
+            b"(",
+            b"))) R 1 (((",
+            b"a) R 1 1 1 1 1 1",
+            b"\n",
+            b"x\n1 (y) Z 1",
+            b"\xff\xfe) \x80",
+        ];
+        let plain = line(b"cat");
+        let plain = Stat::parse(&plain).unwrap();
+        for name in names {
+            let line = line(name);
+            assert_eq!(Stat::parse(&line), Some(Stat { name, ..plain }));
+        }
+    }
+
+    #[test]
+    fn a_line_cut_off_is_no_line_until_the_start_time_is_in_it() {
+        let whole = line(b"a) (b");
+        let needed = whole.windows(6).position(|w| w == b"987654").unwrap();
+        for end in 0..whole.len() {
+            let stat = Stat::parse(&whole[..end]);
+            assert_eq!(stat.is_some(), end > needed, "{end}");
+            if end >= needed + 6 {
+                assert_eq!(stat.unwrap().start_time, 987654);
+            }
+        }
+    }
+
+    /// Linux before 3.5 has 44 fields, and who may not trace the process is shown 0 and 1.
+    #[test]
+    fn what_is_not_told_does_not_look_like_an_exec() {
+        let whole = line(b"cat");
+        let short: Vec<&[u8]> = whole.split(|&b| b == b' ').take(44).collect();
+        assert!(!Stat::parse(&short.join(&b' ')).unwrap().is_in_exec());
+        assert!(!Stat::parse(&whole).unwrap().is_in_exec());
+        let mut fields: Vec<&[u8]> = whole.split(|&b| b == b' ').collect();
+        fields[51 - 1] = b"0";
+        assert!(Stat::parse(&fields.join(&b' ')).unwrap().is_in_exec());
+        fields[26 - 1] = b"1";
+        assert!(!Stat::parse(&fields.join(&b' ')).unwrap().is_in_exec());
+    }
+
+    #[test]
+    fn numbers_of_a_process_that_is_being_reaped_are_none() {
+        let whole = line(b"cat");
+        let mut fields: Vec<&[u8]> = whole.split(|&b| b == b' ').collect();
+        (fields[4], fields[5], fields[19]) = (b"-1", b"-1", b"0");
+        let text = fields.join(&b' ');
+        let stat = Stat::parse(&text).unwrap();
+        assert_eq!((stat.group, stat.session, stat.threads), (0, 0, 0));
+        assert_eq!(parsed(&text).unwrap(), None);
+    }
+
+    #[test]
+    fn a_leader_that_has_exited_is_a_zombie_only_without_threads() {
+        let whole = line(b"cat");
+        let plain = Stat::parse(&whole).unwrap();
+        for (state, threads, exited, zombie) in [
+            ('S', 1, false, false),
+            ('Z', 2, true, false),
+            ('Z', 1, true, true),
+            ('X', 1, true, true),
+            ('t', 1, false, false),
+        ] {
+            let stat = Stat {
+                state,
+                threads,
+                ..plain
+            };
+            assert_eq!((stat.leader_exited(), stat.is_zombie()), (exited, zombie));
+        }
+    }
+
+    #[test]
+    fn garbage_is_no_line() {
+        let lines: [&[u8]; 12] = [
+            b"",
+            b"(",
+            b")",
+            b")(",
+            b"()",
+            b"1 (cat)",
+            b"1 (cat) ",
+            b"1 (cat) S",
+            b"1 (cat) S 1 1 1 0 -1 x 0 0 0 0 0 0 0 0 20 0 1 0 5",
+            b"1 (cat) S x 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5",
+            b"1 (cat) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 18446744073709551616",
+            b"1 (cat) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 -1 0 5",
+        ];
+        for line in lines {
+            assert_eq!(Stat::parse(line), None, "{}", line.escape_ascii());
+        }
+        // Bytes of the kind that matters, in any order.
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..100_000 {
+            let length = random.usize(..80);
+            let line: Vec<u8> = (0..length)
+                .map(|_| *random.choice(b"() \n-0123456789SZ\xff").unwrap())
+                .collect();
+            if let Some(stat) = Stat::parse(&line) {
+                assert!(
+                    line.windows(stat.name.len()).any(|w| w == stat.name) || stat.name.is_empty()
+                );
+            }
+        }
+    }
+}
