@@ -347,7 +347,8 @@ pub(super) struct Stat<'a> {
     pub(super) start_time: u64,
     /// Field 26: 1 if the reader may not know, 0 while execve(2) has not set it.
     start_code: u64,
-    /// Field 51: set last by execve(2); 0 also if the reader may not know.
+    /// Field 51: set last by execve(2); 0 also if the reader may not know, 1 if the kernel does not
+    /// tell.
     env_end: u64,
 }
 
@@ -370,7 +371,7 @@ impl<'a> Stat<'a> {
         let start_time = number(fields.nth(1)?)?;
         // Fields beyond those of Linux 3.5 are absent in older kernels.
         let start_code = fields.nth(3).and_then(number).unwrap_or(1);
-        let env_end = fields.nth(24).and_then(number).unwrap_or(0);
+        let env_end = fields.nth(24).and_then(number).unwrap_or(1);
         Some(Stat {
             name,
             state,
