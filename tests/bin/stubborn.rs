@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, exit, id};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -30,6 +31,9 @@ macro_rules! sys {
 }
 
 fn main() {
+    if std::env::var_os(AGAIN).is_some() {
+        exec_by_thread();
+    }
     // SAFETY: an integer.
     unsafe { libc::alarm(300) };
     let spec = std::env::var("STUBBORN").unwrap_or_default();
@@ -103,7 +107,7 @@ fn main() {
             }
             "crowd" => crowd = fork_crowd(value.parse().unwrap()),
             "reuse" => reuse(value.parse().unwrap(), &mut said),
-            "exit" | "stop" | "spin" | "leader-exits" | "churn" | "shed" | "trace" | "storm"
+            "exit" | "stop" | "spin" | "leader-exits" | "churn" | "shed" | "execs" | "trace" | "storm"
             | "leapfrog" | "pair" | "partner" => after.push(word),
             "respawn{" => {
                 let (words, tail) = block(rest);
@@ -141,6 +145,7 @@ fn main() {
             ("leapfrog", how) => leapfrog(how == "stay"),
             ("pair", _) => respawn(&format!("partner={}", id())),
             ("partner", parent) => partner(parent.parse().unwrap()),
+            ("execs", _) => exec_by_thread(),
             ("churn", threads) => {
                 for _ in 1..threads.parse().unwrap() {
                     std::thread::spawn(churn);
@@ -388,6 +393,28 @@ fn shed(children: usize) {
         let oldest = kept.pop_front().unwrap();
         sys!(libc::kill(oldest, libc::SIGKILL));
         sys!(libc::waitpid(oldest, std::ptr::null_mut(), 0));
+    }
+}
+
+const AGAIN: &str = "STUBBORN_AGAIN";
+
+/// Executes this program anew, without pause, each time by a thread that takes the leader's place.
+fn exec_by_thread() -> ! {
+    let mut hang_up = libc::pollfd {
+        fd: 0,
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: one valid pollfd.
+    if unsafe { libc::poll(&raw mut hang_up, 1, 0) } != 0 {
+        exit(0);
+    }
+    std::thread::spawn(|| {
+        let error = Command::new("/proc/self/exe").env(AGAIN, "").exec();
+        panic!("{error}");
+    });
+    loop {
+        std::thread::park();
     }
 }
 

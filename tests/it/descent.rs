@@ -185,6 +185,19 @@ fn who_lives_through_the_call_is_found_while_older_siblings_die() {
     assert!(lived_through > 0, "no call was short enough");
 }
 
+/// While a thread takes its leader's place in execve(2), /proc shows a dead leader and, for a moment,
+/// a task that belongs to nobody.
+#[test]
+fn who_executes_a_program_by_a_thread_is_no_less_there() {
+    let victim = Victim::start("{ { } execs }");
+    let root = victim.pid();
+    let ids = descendants(root).unwrap();
+    assert_eq!(ids.len(), 2);
+    for round in 0..8000 {
+        assert_eq!(descendants(root).unwrap(), ids, "round {round}");
+    }
+}
+
 /// Children and their identities, as far as one look shows them: who is in two looks lived through
 /// the time between.
 fn started(parent: u32) -> BTreeMap<u32, ProcessId> {
