@@ -64,10 +64,7 @@ impl Proc {
         pid: Pid,
         buf: &'b mut Vec<u8>,
     ) -> io::Result<Option<Stat<'b>>> {
-        if !self.read(pid, format_args!("stat"), buf)? {
-            return Ok(None);
-        }
-        parsed(buf)
+        stat(buf, |buf| self.read(pid, format_args!("stat"), buf))
     }
 
     /// As [`Proc::stat`], of one thread.
@@ -77,11 +74,9 @@ impl Proc {
         tid: Pid,
         buf: &'b mut Vec<u8>,
     ) -> io::Result<Option<Stat<'b>>> {
-        match self.load(pid, format_args!("task/{}/stat", tid.get()), buf) {
-            Ok(()) => parsed(buf),
-            Err(e) if is_absent(&e) => Ok(None),
-            Err(e) => Err(e),
-        }
+        stat(buf, |buf| {
+            found(self.load(pid, format_args!("task/{}/stat", tid.get()), buf))
+        })
     }
 
     /// The pid of a thread's tracer in our namespace, 0 for one outside of it or for none.
@@ -225,11 +220,7 @@ impl Dir {
     }
 
     pub(super) fn stat<'b>(&self, buf: &'b mut Vec<u8>) -> io::Result<Option<Stat<'b>>> {
-        match self.load(format_args!("stat"), buf) {
-            Ok(()) => parsed(buf),
-            Err(e) if is_absent(&e) => Ok(None),
-            Err(e) => Err(e),
-        }
+        stat(buf, |buf| found(self.load(format_args!("stat"), buf)))
     }
 
     /// As [`Proc::settled`].
@@ -240,10 +231,7 @@ impl Dir {
         stat: &mut Vec<u8>,
     ) -> io::Result<bool> {
         settled(self.pid, file, buf, stat, |file, buf| {
-            match self.load(file, buf) {
-                Err(e) if is_absent(&e) => Ok(false),
-                result => result.map(|()| true),
-            }
+            found(self.load(file, buf))
         })
     }
 
@@ -341,7 +329,7 @@ pub(super) struct Stat<'a> {
     pub(super) session: u32,
     /// Field 9.
     flags: u32,
-    /// Field 20. Never 0 for a process that has not been reaped.
+    /// Field 20; 0 if the task was released while it was read.
     pub(super) threads: u32,
     /// Field 22, in clock ticks after boot.
     pub(super) start_time: u64,
@@ -461,7 +449,7 @@ fn settled(
             return Ok(false);
         }
         let Some(seen) = parsed(stat)? else {
-            return Ok(false);
+            continue;
         };
         if seen.is_kernel_thread() || seen.is_zombie() {
             return Ok(true);
@@ -502,13 +490,24 @@ fn is_callers(file: &str, bytes: &[u8]) -> bool {
 pub(super) fn live_thread(pid: Pid) -> io::Result<Option<Pid>> {
     let mut proc = Proc { path: Vec::new() };
     let mut buf = Vec::new();
-    for tid in proc.threads(pid)?.unwrap_or_default() {
-        match proc.thread_stat(pid, tid, &mut buf)? {
-            Some(stat) if !stat.leader_exited() => return Ok(Some(tid)),
-            _ => {}
+    loop {
+        let Some(threads) = proc.threads(pid)? else {
+            return Ok(None);
+        };
+        let mut all_seen = !threads.is_empty();
+        for tid in threads {
+            match proc.thread_stat(pid, tid, &mut buf)? {
+                Some(stat) if !stat.leader_exited() => return Ok(Some(tid)),
+                Some(_) => {}
+                None => all_seen = false,
+            }
+        }
+        // One that is missing may have taken the dead leader's place in execve(2) after that had
+        // been looked at.
+        if all_seen {
+            return Ok(None);
         }
     }
-    Ok(None)
 }
 
 fn present(pid: Pid, mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
@@ -536,6 +535,31 @@ pub(super) fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
+/// A file of a process or thread, read through a directory of its own; false: it is gone.
+fn found(read: io::Result<()>) -> io::Result<bool> {
+    match read {
+        Err(e) if is_absent(&e) => Ok(false),
+        result => result.map(|()| true),
+    }
+}
+
+/// Reads `stat` until it is that of a task which was there to the end; `None`: `read` finds none.
+fn stat(
+    buf: &mut Vec<u8>,
+    mut read: impl FnMut(&mut Vec<u8>) -> io::Result<bool>,
+) -> io::Result<Option<Stat<'_>>> {
+    loop {
+        if !read(buf)? {
+            return Ok(None);
+        }
+        if parsed(buf)?.is_some() {
+            return parsed(buf);
+        }
+    }
+}
+
+/// `None`: the task was released while it was read. It was reaped, or a thread has taken its place and
+/// its number in execve(2); another look tells which.
 fn parsed(line: &[u8]) -> io::Result<Option<Stat<'_>>> {
     let stat = Stat::parse(line).ok_or_else(malformed)?;
     Ok((stat.threads > 0).then_some(stat))
