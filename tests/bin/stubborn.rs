@@ -410,7 +410,11 @@ fn exec_by_thread() -> ! {
         exit(0);
     }
     std::thread::spawn(|| {
-        let error = Command::new("/proc/self/exe").env(AGAIN, "").exec();
+        let mut command = Command::new("/proc/self/exe");
+        let error = command
+            .args(std::env::args_os().skip(1))
+            .env(AGAIN, "")
+            .exec();
         panic!("{error}");
     });
     loop {

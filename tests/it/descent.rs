@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use process_kill::{ErrorKind, ProcessId, descendant_pids, descendants};
+use process_kill::{ErrorKind, ProcessId, descendant_pids, descendants, pids_matching};
 
-use super::fixture::{Victim, eventually, states};
+use super::fixture::{Victim, eventually, states, stubborn};
 
 /// Fields 4 and 20 of /proc/PID/stat: parent and number of threads.
 fn parent_and_threads(pid: u32) -> Option<(u32, usize)> {
@@ -195,6 +195,22 @@ fn who_executes_a_program_by_a_thread_is_no_less_there() {
     assert_eq!(ids.len(), 2);
     for round in 0..8000 {
         assert_eq!(descendants(root).unwrap(), ids, "round {round}");
+    }
+}
+
+#[test]
+fn who_executes_a_program_by_a_thread_keeps_its_command_line() {
+    let mark = format!("executes-{}-", std::process::id());
+    let start = |number: u32| {
+        let mut command = stubborn("execs");
+        command.arg(format!("{mark}{number}"));
+        Victim::spawn(command)
+    };
+    let victims: Vec<Victim> = (0..6).map(start).collect();
+    let pids: BTreeSet<u32> = victims.iter().map(Victim::pid).collect();
+    for round in 0..250 {
+        let found = BTreeSet::from_iter(pids_matching(&mark).unwrap());
+        assert_eq!(found, pids, "round {round}");
     }
 }
 
