@@ -171,7 +171,9 @@ impl Proc {
         buf: &mut Vec<u8>,
         stat: &mut Vec<u8>,
     ) -> io::Result<bool> {
-        settled(pid, file, buf, stat, |file, buf| self.read(pid, file, buf))
+        settled(pid, file, buf, stat, |file, buf| {
+            found(self.load(pid, file, buf))
+        })
     }
 
     /// False: no such process. `ENOENT` alone does not say so: hidepid hides live ones.
@@ -455,11 +457,16 @@ fn settled(
             return Ok(true);
         }
         if seen.leader_exited() {
-            if let Some(tid) = live_thread(pid)? {
-                // False: the thread ended meanwhile, and the line stays empty.
-                read(format_args!("task/{}/{file}", tid.get()), buf)?;
+            match live_thread(pid)? {
+                None => return Ok(true),
+                Some(tid)
+                    if tid != pid && read(format_args!("task/{}/{file}", tid.get()), buf)? =>
+                {
+                    return Ok(true);
+                }
+                // It ended meanwhile, or has taken the leader's place in execve(2).
+                Some(_) => continue,
             }
-            return Ok(true);
         }
         let is_borrowed = is_callers && seen.is_before_exec() && seen.parent == std::process::id();
         if (seen.is_in_exec() && pauses < EXEC_PAUSES) || (is_borrowed && pauses < FORK_PAUSES) {
