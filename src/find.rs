@@ -663,6 +663,10 @@ impl ChildLists {
     /// Children of any thread. When a child exits while its list is read, the kernel may omit another
     /// one: the one that exited was shown before and is absent from the next pass. So two equal
     /// passes in a row, threads and children, say that the first omitted none.
+    ///
+    /// A thread that ends hands its children to another one and is absent from the next pass too. Only
+    /// a leader stays listed when it has ended, so it is read first: its children have then gone to a
+    /// thread whose turn is still to come.
     pub(super) fn children(
         &mut self,
         parent: Pid,
@@ -692,6 +696,7 @@ impl ChildLists {
             children: Vec::new(),
             is_complete: true,
         };
+        pass.threads.sort_unstable_by_key(|&tid| (tid != parent, tid));
         self.count(pass.threads.len(), proc)?;
         let mut buf = Vec::new();
         for &tid in &pass.threads {
