@@ -459,13 +459,19 @@ fn settled(
         if seen.leader_exited() {
             match live_thread(pid)? {
                 None => return Ok(true),
+                // In execve(2) the thread takes the leader's number, and the dead leader for a moment
+                // the thread's: an empty file is the thread's only if it still has its number.
                 Some(tid)
-                    if tid != pid && read(format_args!("task/{}/{file}", tid.get()), buf)? =>
+                    if tid != pid
+                        && read(format_args!("task/{}/{file}", tid.get()), buf)?
+                        && (!buf.is_empty() || live_thread(pid)? == Some(tid)) =>
                 {
                     return Ok(true);
                 }
-                // It ended meanwhile, or has taken the leader's place in execve(2).
-                Some(_) => continue,
+                Some(_) => {
+                    before = None;
+                    continue;
+                }
             }
         }
         let is_borrowed = is_callers && seen.is_before_exec() && seen.parent == std::process::id();
