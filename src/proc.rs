@@ -515,9 +515,13 @@ pub(super) fn live_thread(pid: Pid) -> io::Result<Option<Pid>> {
                 None => all_seen = false,
             }
         }
-        // One that is missing may have taken the dead leader's place in execve(2) after that had
-        // been looked at.
-        if all_seen {
+        // In execve(2) a thread swaps numbers with its dead leader, which then is released: it may be
+        // missing, or the leader be seen twice. The leader's number has a live task after that.
+        if all_seen
+            && proc
+                .stat(pid, &mut buf)?
+                .is_none_or(|stat| stat.leader_exited())
+        {
             return Ok(None);
         }
     }
