@@ -696,7 +696,8 @@ impl ChildLists {
             children: Vec::new(),
             is_complete: true,
         };
-        pass.threads.sort_unstable_by_key(|&tid| (tid != parent, tid));
+        pass.threads
+            .sort_unstable_by_key(|&tid| (tid != parent, tid));
         self.count(pass.threads.len(), proc)?;
         let mut buf = Vec::new();
         for &tid in &pass.threads {

@@ -432,7 +432,8 @@ fn settled(
     stat: &mut Vec<u8>,
     mut read: impl FnMut(fmt::Arguments<'_>, &mut Vec<u8>) -> io::Result<bool>,
 ) -> io::Result<bool> {
-    let mut was_settled = false;
+    // An address that is new with each program, and how often in a row nothing was read of it.
+    let mut blank = (0, 0);
     let mut pauses = 0;
     loop {
         // Without a memory map, as after its leader's exit, there is no environment to open (`ESRCH`
@@ -441,16 +442,15 @@ fn settled(
         if !opened {
             buf.clear();
         }
-        // Empty for good only if it was read after execve was seen to be done. Nothing but empty
-        // arguments counts as empty, for then `stat` is asked for.
         let is_callers = opened && is_callers(file, buf);
-        if opened && (was_settled || (buf.iter().any(|&b| b != 0) && !is_callers)) {
+        if !is_callers && buf.iter().any(|&b| b != 0) {
             return Ok(true);
         }
         if !read(format_args!("stat"), stat)? {
             return Ok(false);
         }
         let Some(seen) = parsed(stat)? else {
+            // A leader that is just released in favour of a thread looks as if it were reaped.
             continue;
         };
         if seen.is_kernel_thread() || seen.is_zombie() {
@@ -468,21 +468,26 @@ fn settled(
                 {
                     return Ok(true);
                 }
-                Some(_) => {
-                    before = None;
-                    continue;
-                }
+                Some(_) => blank = (0, 0),
             }
+            continue;
         }
         let is_borrowed = is_callers && seen.is_before_exec() && seen.parent == std::process::id();
         if (seen.is_in_exec() && pauses < EXEC_PAUSES) || (is_borrowed && pauses < FORK_PAUSES) {
             pauses += 1;
+            blank = (0, 0);
             // No descriptor becomes ready when execve is done, so there is nothing to wait on.
             sys::sleep(EXEC_PAUSE);
-        } else if was_settled {
+            continue;
+        }
+        // Blank for good only if read so of a program that was set up before and is still there; and
+        // once may have been of a leader that died in favour of a thread.
+        blank = match blank {
+            (end, times) if end == seen.env_end => (end, times + 1),
+            _ => (seen.env_end, 1),
+        };
+        if blank.1 > 2 {
             return Ok(true);
-        } else {
-            was_settled = true;
         }
     }
 }

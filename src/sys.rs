@@ -206,7 +206,10 @@ pub(super) fn ppoll<const N: usize>(
 /// the kernel adds the timer slack again and again: in a storm of signals it never ends.
 pub(super) fn sleep(time: Duration) {
     let begun = Instant::now();
-    while let Some(left) = time.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
+    while let Some(left) = time
+        .checked_sub(begun.elapsed())
+        .filter(|left| !left.is_zero())
+    {
         // However this ends, the clock tells whether it was enough.
         drop(ppoll([], Event::Readable, Some(left)));
     }

@@ -107,8 +107,8 @@ fn main() {
             }
             "crowd" => crowd = fork_crowd(value.parse().unwrap()),
             "reuse" => reuse(value.parse().unwrap(), &mut said),
-            "exit" | "stop" | "spin" | "leader-exits" | "churn" | "shed" | "execs" | "trace" | "storm"
-            | "leapfrog" | "pair" | "partner" => after.push(word),
+            "exit" | "stop" | "spin" | "leader-exits" | "churn" | "shed" | "execs" | "trace"
+            | "storm" | "leapfrog" | "pair" | "partner" => after.push(word),
             "respawn{" => {
                 let (words, tail) = block(rest);
                 std::thread::spawn(move || respawn(&words));
