@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::cgroup::Cgroup;
+use super::descent;
 use super::error::{Error, Result};
-use super::find::{self, Pattern};
+use super::pattern::Pattern;
 use super::pipe::Pipes;
-use super::proc::{Proc, Stat};
+use super::proc::{self, Proc, Stat};
 use super::process::{self, Pinned, ProcessGroup, ProcessId, check_signal};
 use super::report::{Coverage, Outcome, Reason, Report};
 use super::sys::{self, Pid, SIGCONT, SIGKILL, SIGTERM};
@@ -431,8 +432,8 @@ impl Selection for Groups {
         let before = batch.len();
         let mut with_zombies = HashSet::new();
         let mut buf = Vec::new();
-        for pid in find::visible(batch.proc()?)? {
-            let stat = find::readable(pid, batch.proc()?.stat(pid, &mut buf))?;
+        for pid in proc::visible(batch.proc()?)? {
+            let stat = proc::readable(pid, batch.proc()?.stat(pid, &mut buf))?;
             let Some(group) = stat.and_then(|stat| self.holds(&stat)) else {
                 continue;
             };
@@ -623,6 +624,9 @@ impl Selection for Cgroup {
 struct Children {
     caller: Pid,
     coverage: Coverage,
+    /// Zombies that were looked at. They stay listed until they are reaped, and there may be
+    /// thousands of them.
+    dead: HashSet<Pid>,
 }
 
 impl Children {
@@ -636,16 +640,32 @@ impl Children {
                 true => Coverage::Exact,
                 false => Coverage::BestEffort,
             },
+            dead: HashSet::new(),
         })
     }
 
-    /// Takes in the living children, newest first, and returns all that are listed. A child that is
-    /// `taken` in may be acted on at once.
-    fn take(&self, batch: &mut Batch, taken: impl Fn(&mut Batch)) -> Result<Vec<Pid>> {
-        let listed = tree::Children::default().seen(self.caller, batch)?;
-        for &child in listed.iter().rev() {
-            if tree::take_child(batch, self.caller, child)? == Taken::New {
-                taken(batch);
+    /// As [`Proc::own_children`], from the kernel's lists or by a scan of all parents.
+    fn list(&self, batch: &mut Batch) -> Result<Vec<u8>> {
+        let proc = batch.proc()?;
+        let failed = |e| Error::io("list the caller's children", e);
+        match proc.own_children() {
+            Err(e) if proc::is_absent(&e) => {
+                let all = descent::all_children(proc).map_err(failed)?;
+                let children = all.get(&self.caller).into_iter().flatten();
+                Ok(children
+                    .flat_map(|pid| format!("{} ", pid.get()).into_bytes())
+                    .collect())
+            }
+            listed => listed.map_err(failed),
+        }
+    }
+
+    /// Takes in the living children, newest first, and stops them at once. Returns the list.
+    fn catch(&mut self, batch: &mut Batch) -> Result<Vec<u8>> {
+        let listed = self.list(batch)?;
+        for child in proc::listed(&listed).rev() {
+            if !self.dead.contains(&child) && batch.catch(child, self.caller)? == Taken::Dead {
+                self.dead.insert(child);
             }
         }
         Ok(listed)
@@ -654,34 +674,42 @@ impl Children {
 
 impl Selection for Children {
     fn start(&mut self, batch: &mut Batch) -> Result<()> {
-        self.take(batch, |_| ())?;
+        let listed = self.list(batch)?;
+        for child in proc::listed(&listed) {
+            tree::take_child(batch, self.caller, child)?;
+        }
         Ok(())
     }
 
     fn find(&mut self, batch: &mut Batch) -> Result<bool> {
         let before = batch.len();
-        self.take(batch, |_| ())?;
+        self.start(batch)?;
         tree::take_descendants(batch)?;
         Ok(batch.len() > before)
     }
 
     fn kill(&mut self, batch: &mut Batch, deadline: Deadline) -> Result<bool> {
         loop {
-            let before = batch.len();
-            // At once: a child that forks and exits without pause is caught only before it does.
-            let listed = self.take(batch, |batch| batch.halt(batch.len() - 1))?;
-            let lives = (0..batch.len()).any(|index| batch.live(index).is_some());
-            // Nobody in the list lived, and nobody came or went while it was looked at.
-            if !lives && batch.len() == before && listed == self.take(batch, |_| ())? {
-                return Ok(batch.len() == before);
+            let listed = self.catch(batch)?;
+            if (0..batch.len()).any(|index| batch.live(index).is_some()) {
+                // Whether it closed does not matter: the list tells in the end.
+                tree::freeze(batch, deadline.three_quarters())?;
+                batch.kill_newest_first();
+                batch.wait(deadline, Outcome::Killed);
+            } else if self.list(batch)? == listed {
+                // The numbers of zombies that were reaped may have been used again: so each one is
+                // looked at once more.
+                self.dead.clear();
+                let before = batch.len();
+                let looked_at = self.catch(batch)?;
+                // Nobody in the list lived, and nobody came or went since.
+                if batch.len() == before && looked_at == listed && self.list(batch)? == listed {
+                    return Ok(true);
+                }
             }
             if deadline.has_passed() {
                 return Ok(false);
             }
-            // Whether it closed does not matter: the list tells in the end.
-            tree::freeze(batch, deadline.three_quarters())?;
-            batch.kill_newest_first();
-            batch.wait(deadline, Outcome::Killed);
         }
     }
 

@@ -5,9 +5,11 @@ compile_error!("process-kill reads Linux's /proc and pidfds: it works on Linux a
 
 mod cgroup;
 pub mod child;
+mod descent;
 mod error;
 mod find;
 mod kill;
+mod pattern;
 mod pipe;
 mod proc;
 mod process;

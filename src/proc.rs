@@ -128,11 +128,30 @@ impl Proc {
         buf: &mut Vec<u8>,
     ) -> io::Result<()> {
         self.load(pid, format_args!("task/{}/children", tid.get()), buf)?;
-        into.extend(
-            buf.split(|&b| b == b' ')
-                .filter_map(|n| Pid::new(number(n)?)),
-        );
+        into.extend(listed(buf));
         Ok(())
+    }
+
+    /// The caller's children as text, each followed by a blank; those of the leader, to whom orphans
+    /// are given, come last, and the newest of them at the very end.
+    pub(super) fn own_children(&mut self) -> io::Result<Vec<u8>> {
+        let caller = Pid::new(std::process::id()).ok_or_else(malformed)?;
+        let mut threads = self.threads(caller)?.unwrap_or_default();
+        threads.sort_unstable_by_key(|&tid| tid == caller);
+        let (mut all, mut buf) = (Vec::new(), Vec::new());
+        for tid in threads {
+            match self.load(
+                caller,
+                format_args!("task/{}/children", tid.get()),
+                &mut buf,
+            ) {
+                Ok(()) => all.extend_from_slice(&buf),
+                // The thread has ended, and the next look shows who has its children.
+                Err(e) if tid != caller && is_absent(&e) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(all)
     }
 
     /// The parent of a process, its parent and so on, up to the first that has none here.
@@ -408,6 +427,25 @@ impl<'a> Stat<'a> {
     }
 }
 
+/// As [`Proc::pids`], for those who find.
+pub(super) fn visible(proc: &Proc) -> Result<Vec<Pid>> {
+    proc.pids().map_err(|e| Error::io("list /proc", e))
+}
+
+/// A process that ended meanwhile, or that the caller may not read, is left out. Any other error, as
+/// of a full descriptor table, must not make a list look complete.
+pub(super) fn readable<T>(pid: Pid, read: io::Result<Option<T>>) -> Result<Option<T>> {
+    match read {
+        Ok(found) => Ok(found),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied || is_absent(&e) => Ok(None),
+        Err(e) => Err(reading(pid, e)),
+    }
+}
+
+pub(super) fn reading(pid: Pid, error: io::Error) -> Error {
+    Error::io(format!("read process {}", pid.get()), error)
+}
+
 /// The number that names this boot (/proc/sys/kernel/random/boot_id), if it can be read.
 pub(super) fn boot_id() -> io::Result<u128> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
@@ -592,6 +630,13 @@ fn fill(file: &mut File, buf: &mut Vec<u8>) -> io::Result<()> {
     buf.clear();
     (&*file).take(u64::MAX).read_to_end(buf)?;
     Ok(())
+}
+
+/// The numbers in a list of children.
+pub(super) fn listed(children: &[u8]) -> impl DoubleEndedIterator<Item = Pid> {
+    children
+        .split(|&b| b == b' ')
+        .filter_map(|n| Pid::new(number(n)?))
 }
 
 fn numbered(dir: &CStr) -> io::Result<Vec<Pid>> {

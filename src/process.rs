@@ -74,9 +74,12 @@ impl ProcessId {
     /// not be told.
     pub fn is_gone(&self) -> Result<bool> {
         let mut proc = MaybeProc::default();
-        let pinned = match Pinned::open(self.pid, Some(self), &mut proc) {
-            Pin::NoRoom => Pinned::without_descriptor(self.pid, Some(self)),
-            pin => pin,
+        let pinned = match self.by_boot() {
+            Some(pin) => pin,
+            None => match Pinned::open(self.pid, Some(self), &mut proc) {
+                Pin::NoRoom => Pinned::without_descriptor(self.pid, Some(self)),
+                pin => pin,
+            },
         };
         let gone = match pinned {
             Pin::Gone => return Ok(true),
@@ -107,13 +110,15 @@ impl ProcessId {
         }
     }
 
-    /// `None`: only one of the two boots is known.
-    fn is_of_this_boot(&self) -> Option<bool> {
+    /// What its boot alone tells: a process of an earlier one is gone.
+    pub(super) fn by_boot(&self) -> Option<Pin> {
         match (self.boot, this_boot()) {
-            (Some(then), Some(now)) => Some(then == now),
+            (Some(then), Some(now)) if then == now => None,
+            (Some(_), Some(_)) => Some(Pin::Gone),
             // Both were asked where /proc/sys is out of sight, as with `subset=pid`.
-            (None, None) => Some(true),
-            _ => None,
+            (None, None) => None,
+            _ if is_nobody(self.pid) => Some(Pin::Gone),
+            _ => Some(Pin::Refused(Reason::Unverifiable)),
         }
     }
 }
@@ -371,11 +376,6 @@ pub(super) enum Pin {
 impl Pinned {
     /// Pins the process that has the pid now or, with `expected`, that very process.
     pub(super) fn open(pid: Pid, expected: Option<&ProcessId>, proc: &mut MaybeProc) -> Pin {
-        match expected.map(ProcessId::is_of_this_boot) {
-            Some(Some(false)) => return Pin::Gone,
-            Some(None) => return Pin::Refused(Reason::Unverifiable),
-            _ => {}
-        }
         let fd = match open_pidfd(pid) {
             Opened::Pidfd(fd) => fd,
             Opened::Nobody => return Pin::Gone,
@@ -419,12 +419,18 @@ impl Pinned {
         }
     }
 
-    /// A kernel thread's parent is kthreadd, which has pid 2, or init's namesake 0. This spares most
+    /// A kernel thread's parent is kthreadd, which has pid 2 where it can be seen. This spares most
     /// targets the look at /proc that costs more than the kill.
     fn is_known_user_process(&self) -> bool {
         const KTHREADD: u32 = 2;
-        let parent = self.pidfd().and_then(|fd| sys::pidfd_get_parent(fd).ok());
-        self.pid.get() != KTHREADD && parent.is_some_and(|parent| parent != KTHREADD && parent != 0)
+        self.parent()
+            .is_some_and(|parent| parent == std::process::id() || ![0, KTHREADD].contains(&parent))
+            && self.pid.get() != KTHREADD
+    }
+
+    /// Its parent's pid, where a pidfd tells it.
+    pub(super) fn parent(&self) -> Option<u32> {
+        sys::pidfd_get_parent(self.pidfd()?).ok()
     }
 
     fn unless_gone(self) -> Pin {
@@ -752,10 +758,18 @@ mod tests {
     #[test]
     fn a_boot_that_only_one_side_knows_tells_nothing() {
         let now = this_boot();
-        assert_eq!(id(None, now).is_of_this_boot(), Some(true));
+        let by = |boot| {
+            let me = Pid::new(std::process::id()).unwrap();
+            let id = ProcessId {
+                pid: me,
+                ..id(None, boot)
+            };
+            id.by_boot()
+        };
+        assert!(by(now).is_none());
         if let Some(boot) = now {
-            assert_eq!(id(None, Some(!boot)).is_of_this_boot(), Some(false));
-            assert_eq!(id(None, None).is_of_this_boot(), None);
+            assert!(matches!(by(Some(!boot)), Some(Pin::Gone)));
+            assert!(matches!(by(None), Some(Pin::Refused(Reason::Unverifiable))));
         }
     }
 }

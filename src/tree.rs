@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
+use super::descent::{ChildLists, NoList, all_children};
 use super::error::{Error, Result};
-use super::find::{ChildLists, NoList, all_children, readable, visible};
-use super::proc::{Proc, Stat};
+use super::proc::{self, Proc, Stat};
 use super::process::ProcessGroup;
 use super::sys::{Pid, SIGCONT, SIGKILL, SIGSTOP};
 use super::wait::{Batch, Deadline, Taken};
@@ -229,19 +229,19 @@ impl Orphans {
         let (groups, sessions) = (&self.own_groups, &self.own_sessions);
         self.led.retain(|pgid, group| {
             let is_only_a_group = groups.contains(pgid) && !sessions.contains(pgid);
-            !group.was_replaced() && !(is_only_a_group && matches!(group.signal(0), Ok(false)))
+            !(group.was_replaced() || is_only_a_group && matches!(group.signal(0), Ok(false)))
         });
         if self.led.is_empty() {
             return Ok((false, HashSet::new()));
         }
         let mut buf = Vec::new();
-        let mut ask = visible(batch.proc()?)?;
+        let mut ask = proc::visible(batch.proc()?)?;
         // Those whose parents are neither of the tree nor adopters, with group and parent.
         let mut others = HashMap::new();
         for _ in 0..ROUNDS {
             for pid in std::mem::take(&mut ask) {
                 others.remove(&pid);
-                let Some(stat) = readable(pid, batch.proc()?.stat(pid, &mut buf))? else {
+                let Some(stat) = proc::readable(pid, batch.proc()?.stat(pid, &mut buf))? else {
                     continue;
                 };
                 if stat.is_zombie() || !self.leads(&stat) || batch.has_live(pid) {
@@ -301,7 +301,7 @@ impl Orphans {
             if self.led.contains_key(&pid) {
                 continue;
             }
-            let Some(stat) = readable(pid, batch.proc()?.stat(pid, &mut buf))? else {
+            let Some(stat) = proc::readable(pid, batch.proc()?.stat(pid, &mut buf))? else {
                 continue;
             };
             if stat.group == pid.get() || stat.session == pid.get() {

@@ -162,6 +162,17 @@ enum State {
     Refused(Reason),
 }
 
+impl From<Pin> for State {
+    fn from(pin: Pin) -> State {
+        match pin {
+            Pin::Held(pinned) => State::Live(pinned),
+            Pin::Gone => State::Gone(Outcome::AlreadyGone),
+            Pin::Refused(reason) => State::Refused(reason),
+            Pin::NoRoom => State::Refused(Reason::Unverifiable),
+        }
+    }
+}
+
 impl Batch {
     pub(super) fn new() -> Batch {
         Batch {
@@ -192,7 +203,7 @@ impl Batch {
                 // An identity may be that of a process which had the number before.
                 Some(pid) => match expected.map_or_else(|| refused(pid, None), |_| None) {
                     Some(reason) => State::Refused(reason),
-                    None => match self.pin(pid, expected) {
+                    None => match self.pin_named(pid, expected) {
                         State::Live(pinned) => match refused(pid, Some(&pinned)) {
                             Some(reason) => State::Refused(reason),
                             None => State::Live(pinned),
@@ -262,6 +273,53 @@ impl Batch {
         Ok(Taken::New)
     }
 
+    /// Takes in a child and stops it, and then its children and so on. One that forks and exits without
+    /// pause has forked already when it is listed, so what counts is to stop *its* child in time: there
+    /// is no other look at /proc in between.
+    pub(super) fn catch(&mut self, child: Pid, parent: Pid) -> Result<Taken> {
+        let taken = self.catch_one(child, parent)?;
+        let mut caught = Vec::new();
+        if taken == Taken::New {
+            caught.push(child);
+        }
+        let (mut children, mut buf) = (Vec::new(), Vec::new());
+        while let Some(parent) = caught.pop() {
+            let listed = self
+                .proc()?
+                .children(parent, parent, &mut children, &mut buf);
+            if listed.is_err() {
+                // It has ended; its children are somebody else's now.
+                continue;
+            }
+            for child in children.drain(..).rev() {
+                if self.catch_one(child, parent)? == Taken::New {
+                    caught.push(child);
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    fn catch_one(&mut self, child: Pid, parent: Pid) -> Result<Taken> {
+        let known = self.latest.get(&child);
+        if known.is_none_or(|&index| matches!(self.targets[index].state, State::Gone(_))) {
+            match self.pin(child, None) {
+                State::Live(pinned) if pinned.parent() == Some(parent.get()) => {
+                    self.push(child.get(), State::Live(pinned), Some(false));
+                    self.halt(self.targets.len() - 1);
+                    return Ok(Taken::New);
+                }
+                State::Gone(_) if !is_nobody(child) => return Ok(Taken::Dead),
+                _ => {}
+            }
+        }
+        let taken = self.take(child, |stat, _| Ok(stat.parent == parent.get()))?;
+        if taken == Taken::New {
+            self.halt(self.targets.len() - 1);
+        }
+        Ok(taken)
+    }
+
     /// /proc, without which nobody can be found.
     pub(super) fn proc(&mut self) -> Result<&mut Proc> {
         match self.proc.get() {
@@ -297,6 +355,13 @@ impl Batch {
         self.targets[index].doubt.is_some()
     }
 
+    fn pin_named(&mut self, pid: Pid, expected: Option<&ProcessId>) -> State {
+        match expected.and_then(ProcessId::by_boot) {
+            Some(pin) => State::from(pin),
+            None => self.pin(pid, expected),
+        }
+    }
+
     fn pin(&mut self, pid: Pid, expected: Option<&ProcessId>) -> State {
         let pin = loop {
             match Pinned::open(pid, expected, &mut self.proc) {
@@ -305,12 +370,7 @@ impl Batch {
                 pin => break pin,
             }
         };
-        match pin {
-            Pin::Held(pinned) => State::Live(pinned),
-            Pin::Gone => State::Gone(Outcome::AlreadyGone),
-            Pin::Refused(reason) => State::Refused(reason),
-            Pin::NoRoom => State::Refused(Reason::Unverifiable),
-        }
+        State::from(pin)
     }
 
     /// Closes a few pidfds, so that one can be opened, /proc be read and other threads find room.

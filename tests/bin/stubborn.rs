@@ -189,7 +189,10 @@ fn again(spec: &str) -> Command {
 /// Starts this program again for the words up to the closing brace, and returns those after it.
 fn child<'a>(words: &'a [&'a str], by_thread: bool) -> &'a [&'a str] {
     let (spec, rest) = block(words);
-    let start = move || drop(again(&spec).spawn().unwrap());
+    let start = move || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        drop(command.env("STUBBORN", &spec).spawn().unwrap());
+    };
     if by_thread {
         let (tell, told) = std::sync::mpsc::channel();
         std::thread::spawn(move || {

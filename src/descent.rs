@@ -1,0 +1,323 @@
+//! Who descends from whom: by the kernel's lists of children, or by one scan of all parents.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+
+use super::error::Result;
+use super::proc::{self, Proc};
+use super::sys::Pid;
+
+/// A child and who its parent is.
+pub(super) struct Kin {
+    pub(super) parent: Pid,
+    pub(super) child: Pid,
+}
+
+pub(super) fn tree(root: Pid) -> Result<Vec<Kin>> {
+    let mut proc = Proc::open()?;
+    match proc.process_of(root) {
+        Ok(Some(process)) if process == root => {}
+        Ok(_) => return Ok(Vec::new()),
+        Err(e) => return Err(proc::reading(root, e)),
+    }
+    let mut lists = ChildLists::default();
+    let kin = match breadth_first(root, |parent| lists.children(parent, &mut proc)) {
+        Err(NoList::Scan) => by_parents(root, &mut proc),
+        Err(NoList::Failed(e)) => Err(e),
+        Ok(kin) => Ok(kin),
+    };
+    kin.map_err(|e| proc::reading(root, e))
+}
+
+/// Everyone below `root`, parents first, each once.
+fn breadth_first<E>(
+    root: Pid,
+    mut children: impl FnMut(Pid) -> std::result::Result<Vec<Pid>, E>,
+) -> std::result::Result<Vec<Kin>, E> {
+    let mut seen = HashSet::from([root]);
+    let mut found: Vec<Kin> = Vec::new();
+    let mut parent = root;
+    let mut walked = 0;
+    loop {
+        for child in children(parent)? {
+            if seen.insert(child) {
+                found.push(Kin { parent, child });
+            }
+        }
+        let Some(next) = found.get(walked) else {
+            return Ok(found);
+        };
+        parent = next.child;
+        walked += 1;
+    }
+}
+
+/// The kernel's lists of children, one for each thread (proc_tid_children(5)).
+#[derive(Default)]
+pub(super) struct ChildLists {
+    read: usize,
+    /// Beyond this many lists a scan of all processes is cheaper.
+    worth_reading: Option<usize>,
+}
+
+#[derive(PartialEq, Eq)]
+pub(super) struct Pass {
+    threads: Vec<Pid>,
+    /// In the order of their birth, thread by thread.
+    pub(super) children: Vec<Pid>,
+    /// False: a thread ended meanwhile.
+    pub(super) is_complete: bool,
+}
+
+pub(super) enum NoList {
+    /// The lists do not tell, or too slowly: ask every process for its parent.
+    Scan,
+    Failed(io::Error),
+}
+
+impl ChildLists {
+    /// Children of any thread. When a child exits while its list is read, the kernel may omit another
+    /// one: the one that exited was shown before and is absent from the next pass. So two equal
+    /// passes in a row, threads and children, say that the first omitted none.
+    ///
+    /// A thread that ends hands its children to another one and is absent from the next pass too. Only
+    /// a leader stays listed when it has ended, so it is read first: its children have then gone to a
+    /// thread whose turn is still to come.
+    pub(super) fn children(
+        &mut self,
+        parent: Pid,
+        proc: &mut Proc,
+    ) -> std::result::Result<Vec<Pid>, NoList> {
+        const PASSES: u32 = 64;
+        let mut last = None;
+        for _ in 0..PASSES {
+            let pass = self.pass(parent, proc)?;
+            match (last, pass) {
+                (Some(last), pass) if pass.is_complete && last == pass => return Ok(pass.children),
+                (_, pass) => last = Some(pass),
+            }
+        }
+        Err(NoList::Scan)
+    }
+
+    /// One pass over a process's lists of children.
+    pub(super) fn pass(
+        &mut self,
+        parent: Pid,
+        proc: &mut Proc,
+    ) -> std::result::Result<Pass, NoList> {
+        let threads = proc.threads(parent).map_err(NoList::Failed)?;
+        let mut pass = Pass {
+            threads: threads.unwrap_or_default(),
+            children: Vec::new(),
+            is_complete: true,
+        };
+        pass.threads
+            .sort_unstable_by_key(|&tid| (tid != parent, tid));
+        self.count(pass.threads.len(), proc)?;
+        let mut buf = Vec::new();
+        for &tid in &pass.threads {
+            match proc.children(parent, tid, &mut pass.children, &mut buf) {
+                Ok(()) => {}
+                // The thread ended, and a sibling has its children now; or the kernel was built
+                // without these lists.
+                Err(e) if proc::is_absent(&e) => pass.is_complete = false,
+                Err(e) => return Err(NoList::Failed(e)),
+            }
+        }
+        Ok(pass)
+    }
+
+    fn count(&mut self, lists: usize, proc: &mut Proc) -> std::result::Result<(), NoList> {
+        const FEW: usize = 128;
+        self.read += lists;
+        if self.read <= FEW {
+            return Ok(());
+        }
+        let worth = match self.worth_reading {
+            Some(worth) => worth,
+            // A scan would not show the hidden ones, but their parents' lists name them.
+            None if proc.is_partial().map_err(NoList::Failed)? => usize::MAX,
+            // Each list is read twice or more, so half the number of processes is the break-even.
+            None => proc.pids().map_err(NoList::Failed)?.len(),
+        };
+        self.worth_reading = Some(worth);
+        match self.read <= worth {
+            true => Ok(()),
+            false => Err(NoList::Scan),
+        }
+    }
+}
+
+/// As by the lists of children, but by one scan of all processes' parents.
+fn by_parents(root: Pid, proc: &mut Proc) -> io::Result<Vec<Kin>> {
+    let mut children = all_children(proc)?;
+    breadth_first(root, |parent| {
+        Ok(children.remove(&parent).unwrap_or_default())
+    })
+}
+
+/// Every process's children, ascending, by one scan of all processes' parents.
+pub(super) fn all_children(proc: &mut Proc) -> io::Result<HashMap<Pid, Vec<Pid>>> {
+    const ROUNDS: u32 = 8;
+    let mut buf = Vec::new();
+    let mut parent_of = HashMap::new();
+    let mut ask = proc.pids()?;
+    for _ in 0..ROUNDS {
+        for pid in ask {
+            match proc.stat(pid, &mut buf) {
+                Ok(Some(stat)) => parent_of.insert(pid, Pid::new(stat.parent)),
+                Ok(None) => parent_of.remove(&pid),
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => None,
+                Err(e) => return Err(e),
+            };
+        }
+        // A parent that was not seen has ended, and somebody else adopted the child.
+        let adopted = |(&pid, &parent): (&Pid, &Option<Pid>)| match parent {
+            Some(parent) if !parent_of.contains_key(&parent) => Some(pid),
+            _ => None,
+        };
+        ask = parent_of.iter().filter_map(adopted).collect();
+        if ask.is_empty() {
+            break;
+        }
+    }
+    let mut children: HashMap<Pid, Vec<Pid>> = HashMap::new();
+    for (child, parent) in parent_of {
+        if let Some(parent) = parent {
+            children.entry(parent).or_default().push(child);
+        }
+    }
+    for siblings in children.values_mut() {
+        siblings.sort_unstable();
+    }
+    Ok(children)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::process::{Child, Command, Stdio};
+    use std::sync::{Arc, Barrier};
+
+    use super::*;
+
+    fn walk(root: u32, table: &[(u32, &[u32])]) -> Vec<(u32, u32)> {
+        let pid = |number| Pid::new(number).unwrap();
+        let children = |parent: Pid| {
+            let listed = table.iter().filter(|(of, _)| *of == parent.get());
+            let children = listed.flat_map(|(_, children)| *children);
+            Ok::<_, Infallible>(children.map(|&child| pid(child)).collect())
+        };
+        let Ok(found) = breadth_first(pid(root), children);
+        let pair = |kin: &Kin| (kin.parent.get(), kin.child.get());
+        found.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn parents_come_before_children() {
+        let table: &[(u32, &[u32])] =
+            &[(1, &[5, 3]), (3, &[2, 4]), (5, &[9]), (2, &[7]), (8, &[6])];
+        assert_eq!(
+            walk(1, table),
+            [(1, 5), (1, 3), (5, 9), (3, 2), (3, 4), (2, 7)]
+        );
+        assert_eq!(walk(8, table), [(8, 6)]);
+        assert_eq!(walk(7, table), []);
+        assert_eq!(walk(1, &[]), []);
+    }
+
+    /// As pids that are given away while they are read can make it look.
+    #[test]
+    fn a_table_with_cycles_and_duplicates_has_an_end() {
+        assert_eq!(walk(1, &[(1, &[1])]), []);
+        assert_eq!(walk(1, &[(1, &[2, 2]), (2, &[1, 2])]), [(1, 2)]);
+        assert_eq!(
+            walk(
+                1,
+                &[(1, &[2, 3]), (2, &[3, 4]), (4, &[2, 1, 5]), (5, &[5, 3])]
+            ),
+            [(1, 2), (1, 3), (2, 4), (4, 5)]
+        );
+        assert_eq!(walk(1, &[(1, &[2]), (1, &[2, 3])]), [(1, 2), (1, 3)]);
+    }
+
+    #[test]
+    fn an_error_ends_the_walk() {
+        let root = Pid::new(1).unwrap();
+        let failed = breadth_first(root, |parent| match parent == root {
+            true => Ok(vec![Pid::new(2).unwrap(), Pid::new(3).unwrap()]),
+            false => Err(parent.get()),
+        });
+        assert_eq!(failed.err(), Some(2));
+    }
+
+    struct Tree(Child);
+
+    impl Tree {
+        /// Of three generations, which says when all are there and ends with us.
+        fn start() -> Tree {
+            // The input of what runs in the background is /dev/null unless it is said otherwise.
+            let script = "exec 3<&0; cat <&3 & (cat <&3 & cat <&3 & echo; wait) & wait";
+            let mut child = Command::new("sh")
+                .args(["-c", script])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut said = [0];
+            io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+            Tree(child)
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            // End-of-file ends every cat, and with them the shells.
+            self.0.stdin = None;
+            self.0.wait().unwrap();
+        }
+    }
+
+    fn pairs(mut kin: Vec<Kin>) -> Vec<(u32, u32)> {
+        kin.sort_unstable_by_key(|kin| kin.child);
+        let pair = |kin: Kin| (kin.parent.get(), kin.child.get());
+        kin.into_iter().map(pair).collect()
+    }
+
+    #[test]
+    fn a_scan_of_all_parents_finds_whom_the_lists_find() {
+        let tree = Tree::start();
+        let root = Pid::new(tree.0.id()).unwrap();
+        let mut proc = Proc::open().unwrap();
+        let mut lists = ChildLists {
+            read: 0,
+            worth_reading: Some(usize::MAX),
+        };
+        let Ok(by_lists) = breadth_first(root, |parent| lists.children(parent, &mut proc)) else {
+            panic!("the lists do not tell");
+        };
+        let by_scan = by_parents(root, &mut proc).unwrap();
+        let by_lists = pairs(by_lists);
+        assert_eq!(by_lists.len(), 4, "{by_lists:?}");
+        assert_eq!(pairs(by_scan), by_lists);
+    }
+
+    #[test]
+    fn many_threads_are_not_read_one_by_one() {
+        let mut proc = Proc::open().unwrap();
+        let threads = proc.pids().unwrap().len() + 128;
+        let barrier = Arc::new(Barrier::new(threads + 1));
+        for _ in 0..threads {
+            let barrier = Arc::clone(&barrier);
+            std::thread::Builder::new()
+                .stack_size(64 * 1024)
+                .spawn(move || barrier.wait())
+                .unwrap();
+        }
+        let mut lists = ChildLists::default();
+        let listed = lists.children(Pid::new(std::process::id()).unwrap(), &mut proc);
+        barrier.wait();
+        assert!(matches!(listed, Err(NoList::Scan)));
+    }
+}
