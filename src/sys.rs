@@ -65,10 +65,12 @@ pub(super) fn pidfd_send_signal(
     signal: i32,
     scope: Scope,
 ) -> io::Result<()> {
+    // linux/pidfd.h; the libc crate does not have it for Android.
+    const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
     let no_info = std::ptr::null::<libc::siginfo_t>();
     let flags: libc::c_uint = match scope {
         Scope::Process => 0,
-        Scope::Group => libc::PIDFD_SIGNAL_PROCESS_GROUP,
+        Scope::Group => PIDFD_SIGNAL_PROCESS_GROUP,
     };
     // SAFETY: a null siginfo is allowed and means "as kill(2) does"; the descriptor is borrowed
     // and therefore open.
@@ -88,12 +90,19 @@ pub(super) fn pidfd_send_signal(
 }
 
 /// ioctl_pidfd(2) `PIDFD_GET_INFO`, Linux 6.13: the parent's pid, 0 for one outside our PID namespace.
+#[cfg(target_os = "linux")]
 pub(super) fn pidfd_get_parent(pidfd: BorrowedFd<'_>) -> io::Result<u32> {
     let mut info = MaybeUninit::<libc::pidfd_info>::zeroed();
     // SAFETY: the request number bears the size of the struct, which is valid for writes.
     check(unsafe { libc::ioctl(pidfd.as_raw_fd(), libc::PIDFD_GET_INFO, info.as_mut_ptr()) })?;
     // SAFETY: all of its fields are integers, for which zero is valid.
     Ok(unsafe { info.assume_init() }.ppid)
+}
+
+/// The libc crate does not have it for Android, so /proc is asked there.
+#[cfg(target_os = "android")]
+pub(super) fn pidfd_get_parent(_: BorrowedFd<'_>) -> io::Result<u32> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// kill(2) of one process; signal 0 only asks whether it may be signalled.
