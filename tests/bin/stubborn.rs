@@ -99,6 +99,7 @@ fn main() {
                     });
                 }
             }
+            "heir" => heir(value == "stay"),
             "deep" => deep(value.parse().unwrap()),
             "wide" => {
                 for _ in 0..value.parse().unwrap() {
@@ -108,7 +109,7 @@ fn main() {
             "crowd" => crowd = fork_crowd(value.parse().unwrap()),
             "reuse" => reuse(value.parse().unwrap(), &mut said),
             "exit" | "stop" | "spin" | "leader-exits" | "churn" | "shed" | "execs" | "trace"
-            | "storm" | "leapfrog" | "pair" | "partner" => after.push(word),
+            | "storm" | "leapfrog" | "pair" | "partner" | "vfork" | "let-go" => after.push(word),
             "respawn{" => {
                 let (words, tail) = block(rest);
                 std::thread::spawn(move || respawn(&words));
@@ -146,6 +147,8 @@ fn main() {
             ("pair", _) => respawn(&format!("partner={}", id())),
             ("partner", parent) => partner(parent.parse().unwrap()),
             ("execs", _) => exec_by_thread(),
+            ("vfork", _) => vfork(),
+            ("let-go", pid) => let_go(pid.parse().unwrap()),
             ("churn", threads) => {
                 for _ in 1..threads.parse().unwrap() {
                     std::thread::spawn(churn);
@@ -423,6 +426,60 @@ fn exec_by_thread() -> ! {
     loop {
         std::thread::park();
     }
+}
+
+/// Forks by vfork(2) a child that does nothing, and so sleeps in state D until that is gone; says
+/// `vforked PID`.
+fn vfork() {
+    extern "C" fn child(_: *mut libc::c_void) -> libc::c_int {
+        say(&format!("vforked {}", id()));
+        idle()
+    }
+    let mut stack = vec![0_u128; 8192];
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let top = stack.as_mut_ptr_range().end;
+    // The child has this stack to itself: its parent does not run while it lives.
+    sys!(libc::clone(child, top.cast(), flags, std::ptr::null_mut()));
+}
+
+/// On SIGTERM forks a child that ignores it and says `heir`; ends then unless it is to `stay`.
+fn heir(stay: bool) {
+    extern "C" fn fork(stay: bool) {
+        // SAFETY: all of these calls are async-signal-safe.
+        unsafe {
+            libc::signal(libc::SIGTERM, libc::SIG_IGN);
+            match libc::fork() {
+                0 => {
+                    libc::write(1, c"heir\n".as_ptr().cast(), 5);
+                    idle()
+                }
+                _ if stay => {}
+                _ => libc::_exit(0),
+            }
+        }
+    }
+    extern "C" fn leave(_: libc::c_int) {
+        fork(false);
+    }
+    extern "C" fn remain(_: libc::c_int) {
+        fork(true);
+    }
+    let handler: extern "C" fn(libc::c_int) = if stay { remain } else { leave };
+    // SAFETY: the handler makes async-signal-safe calls only.
+    unsafe { libc::signal(libc::SIGTERM, handler as libc::sighandler_t) };
+}
+
+/// Traces a process and lets it go on whenever it stops, until it is gone.
+fn let_go(pid: libc::pid_t) -> ! {
+    sys!(libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0));
+    say("tracing");
+    let mut status = 0;
+    while sys!(libc::waitpid(pid, &raw mut status, libc::__WALL)) == pid && libc::WIFSTOPPED(status)
+    {
+        // SAFETY: integers. It may have been killed meanwhile.
+        unsafe { libc::ptrace(libc::PTRACE_CONT, pid, 0, 0) };
+    }
+    exit(0);
 }
 
 /// Keeps the traced process in the stop it enters on its way out, until our own end.
