@@ -363,11 +363,10 @@ impl Selection for Tree<'_> {
         // The rest is for them to be gone.
         let frozen_by = deadline.three_quarters();
         let is_closed = loop {
-            if !tree::freeze(batch, frozen_by)? {
-                break false;
-            }
+            let is_closed = tree::freeze(batch, frozen_by)?;
+            // Orphans are to go even if a member cannot be stopped.
             if !self.orphans.stop(batch)? {
-                break true;
+                break is_closed;
             }
             if frozen_by.has_passed() {
                 break false;

@@ -47,6 +47,10 @@ pub(super) fn freeze(batch: &mut Batch, deadline: Deadline) -> Result<bool> {
             let Some(parent) = batch.live(within) else {
                 continue;
             };
+            // A storm makes a pass too long to be gone through when there is no time left.
+            if deadline.has_passed() {
+                return Ok(false);
+            }
             let is_stopped = batch.stop(within, deadline)?;
             // Who may not be signalled is a survivor anyway; waiting for it to stop is in vain.
             can_stop_all &= !batch.is_doubtful(within);
@@ -65,9 +69,6 @@ pub(super) fn freeze(batch: &mut Batch, deadline: Deadline) -> Result<bool> {
         quiet = if is_quiet { quiet + 1 } else { 0 };
         if quiet == 2 {
             return Ok(can_stop_all);
-        }
-        if deadline.has_passed() {
-            return Ok(false);
         }
     }
 }
