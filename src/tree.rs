@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::descent::{ChildLists, NoList, all_children};
 use super::error::{Error, Result};
@@ -35,7 +36,7 @@ pub(super) fn take_descendants(batch: &mut Batch) -> Result<bool> {
 /// before it could be pinned. One quiet pass is no proof against chains of processes that fork and
 /// exit; two in a row are as good as it gets.
 pub(super) fn freeze(batch: &mut Batch, deadline: Deadline) -> Result<bool> {
-    halt_all(batch)?;
+    halt_all(batch, deadline)?;
     let mut quiet = 0;
     let mut can_stop_all = true;
     loop {
@@ -75,7 +76,10 @@ pub(super) fn freeze(batch: &mut Batch, deadline: Deadline) -> Result<bool> {
 
 /// Sends SIGSTOP to all live targets and to what descendants they are seen to have, without waiting:
 /// most of a storm is over before the first of its processes is waited for.
-fn halt_all(batch: &mut Batch) -> Result<()> {
+fn halt_all(batch: &mut Batch, deadline: Deadline) -> Result<()> {
+    /// For one look at a tree that is not a storm, however little time was given.
+    const AT_LEAST: Duration = Duration::from_millis(50);
+    let at_least = Deadline::after(AT_LEAST);
     for index in 0..batch.len() {
         batch.halt(index);
     }
@@ -83,6 +87,10 @@ fn halt_all(batch: &mut Batch) -> Result<()> {
     let mut index = 0;
     while index < batch.len() {
         if let Some(parent) = batch.live(index) {
+            // The more processes of a storm still run, the less of the machine is left to us.
+            if deadline.has_passed() && at_least.has_passed() {
+                break;
+            }
             for child in children.seen(parent, batch)? {
                 if take_child(batch, parent, child)? == Taken::New {
                     batch.halt(batch.len() - 1);

@@ -472,7 +472,6 @@ fn heir(stay: bool) {
 /// Traces a process and lets it go on whenever it stops, until it is gone.
 fn let_go(pid: libc::pid_t) -> ! {
     sys!(libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0));
-    say("tracing");
     let mut status = 0;
     while sys!(libc::waitpid(pid, &raw mut status, libc::__WALL)) == pid && libc::WIFSTOPPED(status)
     {

@@ -1,113 +1,185 @@
-//! Groups, children, patterns and cgroups.
+//! Process groups.
 
-use std::os::unix::process::CommandExt;
-use std::time::Duration;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::time::{Duration, Instant};
 
-use process_kill::child::adopt_orphans;
-use process_kill::{Coverage, ErrorKind, Kill, Outcome, kill_all_children, kill_process_group};
+use nix::sys::signal::{SigHandler, Signal, signal};
+use process_kill::{Coverage, ErrorKind, Kill, Outcome, Reason, kill_process_group};
 
-use super::fixture::{Victim, alone, stubborn};
+use super::fixture::{
+    PATIENCE, Victim, alone, as_nobody, eventually, is_root, outcomes, reasons, states, stubborn,
+};
+
+/// A group of their own, led by the first one.
+fn group(spec: &str) -> Victim {
+    let mut command = stubborn(spec);
+    command.process_group(0);
+    Victim::spawn(command)
+}
+
+/// Waits for the leader, so that only its group still has its number.
+fn reap_leader(victim: &mut Victim) {
+    victim.child().wait().unwrap();
+    assert_eq!(states(victim.pid()), []);
+}
 
 #[test]
 fn an_obedient_group_led_by_an_unreaped_child_takes_no_grace() {
-    let mut command = stubborn("{ } { }");
-    command.process_group(0);
-    let mut victim = Victim::spawn(command);
-    let report = kill_process_group(victim.pid()).unwrap();
+    let mut victim = group("{ } { }");
+    let report = Kill::graceful()
+        .grace(Duration::MAX)
+        .groups(&[victim.pid()])
+        .unwrap();
     assert_eq!(report.pids(Outcome::Exited), victim.pids());
-    assert!(
-        report.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        report.elapsed()
-    );
+    assert_eq!(report.coverage(), Coverage::Exact);
+    assert_eq!(states(victim.pid()), ['Z']);
+    victim.all_gone();
+    assert_eq!(victim.child().wait().unwrap().signal(), Some(15));
+}
+
+#[test]
+fn members_that_outlive_a_reaped_leader_are_killed() {
+    for kill in [
+        Kill::now(),
+        Kill::graceful().grace(Duration::from_millis(50)),
+    ] {
+        let mut victim = group("{ ignore=TERM } { } exit");
+        reap_leader(&mut victim);
+        let report = kill.groups(&[victim.pid()]).unwrap();
+        let pids: Vec<u32> = report.iter().map(|(pid, _)| pid).collect();
+        assert_eq!(pids, victim.others());
+        victim.all_gone();
+    }
+}
+
+#[test]
+fn a_stubborn_member_outlasts_its_leader_by_the_grace_alone() {
+    const GRACE: Duration = Duration::from_millis(300);
+    let mut victim = group("{ ignore=TERM }");
+    let report = Kill::graceful()
+        .grace(GRACE)
+        .groups(&[victim.pid()])
+        .unwrap();
+    let expected = [
+        (victim.pid(), Outcome::Exited),
+        (victim.others()[0], Outcome::Killed),
+    ];
+    assert_eq!(outcomes(&report), expected);
+    assert!(report.elapsed() >= GRACE && report.elapsed() < 8 * GRACE);
     victim.all_gone();
 }
 
 #[test]
-fn children_of_a_subreaper_are_killed_whatever_they_do() {
-    if !alone!(
-        children_of_a_subreaper_are_killed_whatever_they_do,
-        "unshare",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        "sh",
-        "-c",
-        "\"$@\"; exit $?",
-        "sh"
-    ) {
-        return;
-    }
-    adopt_orphans().unwrap();
-    for _ in 0..100 {
-        let mut victim = Victim::start("{ leapfrog } { setsid { exit } }");
-        let report = Kill::now().children().unwrap();
-        assert_eq!(report.coverage(), Coverage::Exact);
-        victim.all_gone();
-        reap_all();
-    }
+fn ten_groups_share_one_deadline() {
+    const GRACE: Duration = Duration::from_millis(300);
+    let mut victims: Vec<Victim> = (0..10).map(|_| group("ignore=TERM")).collect();
+    let pgids: Vec<u32> = victims.iter().map(Victim::pid).collect();
+    let report = Kill::graceful().grace(GRACE).groups(&pgids).unwrap();
+    assert_eq!(report.pids(Outcome::Killed).len(), 10);
+    assert!(report.elapsed() >= GRACE && report.elapsed() < 8 * GRACE);
+    victims.iter_mut().for_each(Victim::all_gone);
 }
 
-/// What whoever adopts orphans has to do.
-fn reap_all() {
-    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-        if status == WaitStatus::StillAlive {
-            break;
+#[test]
+fn an_empty_group_is_an_empty_report_at_once() {
+    let mut victim = group("exit");
+    victim.until_zombie();
+    // First only a zombie has the number, then nobody.
+    for _ in 0..2 {
+        for kill in [Kill::now(), Kill::graceful()] {
+            let kill = kill.verify_within(PATIENCE).grace(PATIENCE);
+            let report = kill.groups(&[victim.pid()]).unwrap();
+            assert!(report.is_empty());
+            assert!(report.elapsed() < PATIENCE / 3);
+        }
+        victim.child().wait().unwrap();
+    }
+    assert!(Kill::now().groups(&[]).unwrap().is_empty());
+    // A process that leads no group is not what was named.
+    let mut victim = group("{ }");
+    assert!(kill_process_group(victim.others()[0]).unwrap().is_empty());
+    assert!(victim.answers());
+}
+
+#[test]
+fn one_bad_number_refuses_all_groups() {
+    let mut victim = group("{ stop }");
+    let own = nix::unistd::getpgrp().as_raw().unsigned_abs();
+    let child = victim.others()[0];
+    eventually("the stop", || states(child) == ['T']);
+    for bad in [0, 1, 1 << 31, u32::MAX, own] {
+        for kill in [Kill::now(), Kill::graceful()] {
+            for pgids in [&[victim.pid(), bad][..], &[bad, victim.pid()], &[bad]] {
+                let error = kill.groups(pgids).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Refused, "{bad}");
+            }
         }
     }
+    assert_eq!(states(child), ['T']);
+    assert!(victim.answers());
 }
 
 #[test]
-fn pairs_that_start_each_other_lose() {
-    let mark = format!("pair-{}", std::process::id());
-    let mut command = stubborn("pair");
-    command.arg(&mark);
-    let mut victim = Victim::spawn(command);
-    victim.line();
-    Kill::now().matching(&mark).unwrap();
-    victim.all_gone();
+fn who_left_the_group_lives_on() {
+    let victim = group("{ setpgid } { }");
+    let report = kill_process_group(victim.pid()).unwrap();
+    assert_eq!(report.len(), 2);
+    let left: Vec<u32> = (victim.pids().into_iter())
+        .filter(|&pid| matches!(states(pid)[..], ['S' | 'R']))
+        .collect();
+    assert_eq!(left.len(), 1);
 }
 
 #[test]
-fn all_children_of_a_process_are_killed() {
-    if !alone!(all_children_of_a_process_are_killed) {
+fn members_that_are_forked_meanwhile_are_killed() {
+    for _ in 0..3 {
+        let mut victim = group("{ heir } { heir=stay }");
+        let kill = Kill::graceful().grace(Duration::from_millis(200));
+        let report = kill.groups(&[victim.pid()]).unwrap();
+        assert_eq!([victim.line(), victim.line()], ["heir", "heir"]);
+        assert_eq!(report.len(), 5);
+        assert_eq!(report.pids(Outcome::Killed).len(), 3);
+        victim.all_gone();
+    }
+}
+
+#[test]
+fn members_that_may_not_be_signalled_survive() {
+    if !is_root("members_that_may_not_be_signalled_survive") {
         return;
     }
-    let mut victim = Victim::start("{ setsid { } } { }");
-    let report = kill_all_children().unwrap();
-    assert_eq!(report.len(), 4);
-    assert_eq!(report.coverage(), Coverage::BestEffort);
-    victim.all_gone();
+    for kill in [Kill::now(), Kill::graceful().grace(PATIENCE)] {
+        let victim = group("{ } { nobody }");
+        let begun = Instant::now();
+        let kill = kill.verify_within(PATIENCE);
+        let error = as_nobody(|| kill.groups(&[victim.pid()]).unwrap_err());
+        assert!(begun.elapsed() < PATIENCE / 3);
+        assert_eq!(error.report().unwrap().len(), 1);
+        assert_eq!(reasons(&error).len(), 2);
+        assert_eq!(reasons(&error)[0], (victim.pid(), Reason::NotPermitted));
+        assert_eq!(reasons(&error)[1].1, Reason::NotPermitted);
+    }
 }
 
 #[test]
-fn a_cgroup_is_killed_until_it_is_not_populated() {
-    let root = std::path::Path::new("/sys/fs/cgroup/unified");
-    let dir = root.join(format!("process-kill-test-{}", std::process::id()));
-    std::fs::create_dir(&dir).unwrap();
-    let mut victim = Victim::start("{ } { ignore=TERM }");
-    for pid in victim.pids() {
-        std::fs::write(dir.join("cgroup.procs"), pid.to_string()).unwrap();
+fn who_is_reaped_at_once_was_killed_all_the_same() {
+    if !alone!(who_is_reaped_at_once_was_killed_all_the_same) {
+        return;
     }
-    let report = Kill::graceful()
-        .grace(Duration::from_millis(200))
-        .cgroup(&dir)
-        .unwrap();
-    assert_eq!(report.len(), 3);
-    assert_eq!(report.pids(Outcome::Killed).len(), 1);
-    victim.all_gone();
-    std::fs::remove_dir(&dir).unwrap();
-    assert_eq!(
-        Kill::now().cgroup(root).unwrap_err().kind(),
-        ErrorKind::Refused
-    );
-    assert_eq!(
-        Kill::now().cgroup("/tmp".as_ref()).unwrap_err().kind(),
-        ErrorKind::Refused
-    );
-    assert_eq!(
-        Kill::now().cgroup(&dir).unwrap_err().kind(),
-        ErrorKind::Refused
-    );
+    // SAFETY: no handler is installed. Children are reaped by the kernel from now on.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
+    let leader = group("");
+    let pgid = i32::try_from(leader.pid()).unwrap();
+    let members: Vec<std::process::Child> = (0..100)
+        .map(|_| {
+            let mut sleep = std::process::Command::new("sleep");
+            sleep.arg("60").process_group(pgid).spawn().unwrap()
+        })
+        .collect();
+    let report = Kill::now().groups(&[leader.pid()]).unwrap();
+    assert_eq!(report.pids(Outcome::Exited), []);
+    assert_eq!(report.pids(Outcome::Killed).len(), 101);
+    drop(members);
+    // Its destructor waits for a child, of which there is none.
+    std::mem::forget(leader);
 }

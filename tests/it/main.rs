@@ -4,16 +4,20 @@
 
 mod anywhere;
 mod as_module;
+mod cgroup;
 mod child;
+mod children;
 mod descent;
 mod descriptors;
 mod finders;
 mod fixture;
 mod groups;
+
 mod identity;
 mod kill;
 mod matching;
 mod no_pidfd;
 mod proc_missing;
 mod refusal;
+mod respawn;
 mod tree;

@@ -36,6 +36,16 @@ fn is_stopped(pid: u32) -> bool {
         .any(|&state| state == 'T' || state == 't')
 }
 
+fn is_traced(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    !status.contains("TracerPid:\t0\n")
+}
+
+/// Whether it lives and goes on.
+fn is_going(pid: u32) -> bool {
+    matches!(states(pid)[..], ['S' | 'R' | 'D', ..])
+}
+
 /// Runs `f` and looks without pause at these processes: none is ever seen stopped, and all live on.
 fn unmoved<T: Send>(pids: &[u32], f: impl FnOnce() -> T + Send) -> T {
     let over = AtomicBool::new(false);
@@ -54,7 +64,7 @@ fn unmoved<T: Send>(pids: &[u32], f: impl FnOnce() -> T + Send) -> T {
     });
     assert_eq!(*seen.lock().unwrap(), []);
     for &pid in pids {
-        assert!(matches!(states(pid)[..], ['S' | 'R' | 'D', ..]), "{pid}");
+        assert!(is_going(pid), "{pid}");
     }
     done
 }
@@ -182,15 +192,11 @@ fn a_tracer_in_the_tree_dies_with_what_it_traces() {
     }
     for word in ["trace", "let-go"] {
         let mut traced = Victim::start("{ }");
-        // A shell starts it, so that both are in one tree: the traced process is outside of it.
         let mut tracer = Victim::start(&format!("{{ {word}={} }}", traced.pid()));
-        eventually("the tracer", || {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", traced.pid()));
-            !status.unwrap().contains("TracerPid:\t0\n")
-        });
+        eventually("the tracer", || is_traced(traced.pid()));
         kill_tree_and_verify(tracer.pid()).unwrap();
         tracer.all_gone();
-        assert!(states(traced.pid()) == ['S']);
+        assert!(is_going(traced.pid()));
         kill_tree_and_verify(traced.pid()).unwrap();
         traced.all_gone();
     }
@@ -205,7 +211,7 @@ fn a_member_whose_tracer_lets_it_go_on_is_killed_in_time() {
     let mut victim = Victim::start("{ } { }");
     let traced = victim.others()[0];
     let mut tracer = Victim::start(&format!("let-go={traced}"));
-    assert_eq!(tracer.line(), "tracing");
+    eventually("the tracer", || is_traced(traced));
     let begun = Instant::now();
     let ended = Kill::now().verify_within(VERIFY).tree(victim.pid());
     assert!(begun.elapsed() < VERIFY + ROOM);
@@ -353,7 +359,7 @@ fn orphans_are_killed_even_if_a_member_may_not_be() {
     assert_eq!(reason, Reason::NotPermitted);
     assert_eq!(living(&victim), [forbidden]);
     assert_eq!(error.report().unwrap().len(), 2);
-    assert_eq!(states(forbidden), ['S']);
+    assert!(is_going(forbidden));
 }
 
 #[test]
@@ -368,7 +374,7 @@ fn an_error_in_the_middle_leaves_nobody_stopped() {
     assert_eq!(reasons(&error), [(victim.pid(), Reason::Unverifiable)]);
     assert_eq!(states(victim.pid()), ['Z']);
     for pid in victim.others() {
-        assert_eq!(states(pid), ['S']);
+        assert!(is_going(pid), "{pid}");
     }
 }
 

@@ -1,0 +1,259 @@
+//! Control groups of version 2.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use process_kill::{Coverage, ErrorKind, Kill, Outcome};
+
+use super::fixture::{PATIENCE, Victim, alone, states};
+
+/// A new cgroup; removed in the end, with those below it.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// `None`, and why, where no cgroup can be made.
+    fn new(test: &str) -> Option<Cgroup> {
+        let Some(root) = root() else {
+            println!("skipped: {test} finds no cgroup2 file system");
+            return None;
+        };
+        let dir = root.join(format!("process-kill-{}-{test}", std::process::id()));
+        if let Err(e) = fs::create_dir(&dir) {
+            println!("skipped: {test} cannot make {}: {e}", dir.display());
+            return None;
+        }
+        Some(Cgroup(dir))
+    }
+
+    fn below(&self, name: &str) -> Cgroup {
+        let dir = self.0.join(name);
+        fs::create_dir(&dir).unwrap();
+        Cgroup(dir)
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.0.join(file), text).unwrap();
+    }
+
+    fn take(&self, pids: &[u32]) {
+        for pid in pids {
+            self.write("cgroup.procs", &pid.to_string());
+        }
+    }
+
+    fn is_populated(&self) -> bool {
+        let events = fs::read_to_string(self.0.join("cgroup.events")).unwrap();
+        events.lines().any(|line| line == "populated 1")
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Where a test failed its victims may still be in it; they end soon.
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn root() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mount = mounts
+        .lines()
+        .find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
+    mount.split(' ').nth(1).map(PathBuf::from)
+}
+
+#[test]
+fn obedient_members_exit_and_stubborn_ones_are_killed() {
+    let Some(cgroup) = Cgroup::new("graceful") else {
+        return;
+    };
+    let mut victim = Victim::start("{ } { ignore=TERM }");
+    cgroup.take(&victim.pids());
+    assert!(cgroup.is_populated());
+    let kill = Kill::graceful().grace(Duration::from_millis(200));
+    let report = kill.cgroup(&cgroup.0).unwrap();
+    assert!(!cgroup.is_populated());
+    assert_eq!(report.pids(Outcome::Exited).len(), 2);
+    assert_eq!(report.pids(Outcome::Killed).len(), 1);
+    assert_eq!(report.coverage(), Coverage::Exact);
+    assert!(report.elapsed() >= Duration::from_millis(200));
+    victim.all_gone();
+    // Empty, it is nobody and takes no time.
+    assert!(kill.grace(PATIENCE).cgroup(&cgroup.0).unwrap().is_empty());
+}
+
+#[test]
+fn nested_cgroups_are_killed_and_others_are_not() {
+    let Some(outer) = Cgroup::new("nested") else {
+        return;
+    };
+    let (inner, deepest);
+    inner = outer.below("inner");
+    deepest = inner.below("deepest");
+    let sibling = outer.below("sibling");
+    for kill in [Kill::now(), Kill::graceful().grace(PATIENCE)] {
+        let mut victims = ["", "{ setsid }", ""].map(Victim::start);
+        let mut stranger = Victim::start("");
+        inner.take(&victims[0].pids());
+        deepest.take(&victims[1].pids());
+        deepest.take(&victims[2].pids());
+        sibling.take(&stranger.pids());
+        assert_eq!(kill.cgroup(&inner.0).unwrap().len(), 4);
+        assert!(!inner.is_populated() && !deepest.is_populated());
+        victims.iter_mut().for_each(Victim::all_gone);
+        assert!(stranger.answers() && outer.is_populated());
+        assert_eq!(kill.cgroup(&outer.0).unwrap().len(), 1);
+        stranger.all_gone();
+    }
+    drop((deepest, inner, sibling));
+}
+
+#[test]
+fn who_forks_all_the_time_is_killed_with_its_cgroup() {
+    let Some(cgroup) = Cgroup::new("forks") else {
+        return;
+    };
+    let procs = cgroup.0.join("cgroup.procs");
+    for _ in 0..20 {
+        let mut command = Command::new("sh");
+        let stubborn = env!("CARGO_BIN_EXE_stubborn");
+        command.args(["-c", "echo $$ > \"$1\" && exec \"$2\"", "sh"]);
+        command.arg(&procs).arg(stubborn);
+        // They leave group, session and tree, but not the cgroup.
+        command.env("STUBBORN", "{ leapfrog } { leapfrog }");
+        let mut victim = Victim::spawn(command);
+        Kill::now().cgroup(&cgroup.0).unwrap();
+        assert!(!cgroup.is_populated());
+        victim.all_gone();
+    }
+}
+
+#[test]
+fn a_frozen_cgroup_is_killed_and_stays_frozen() {
+    let Some(cgroup) = Cgroup::new("frozen") else {
+        return;
+    };
+    let mut victim = Victim::start("{ }");
+    cgroup.take(&victim.pids());
+    cgroup.write("cgroup.freeze", "1");
+    let report = Kill::now().cgroup(&cgroup.0).unwrap();
+    assert_eq!(report.pids(Outcome::Killed).len(), 2);
+    victim.all_gone();
+    let frozen = fs::read_to_string(cgroup.0.join("cgroup.freeze")).unwrap();
+    assert_eq!(frozen.trim(), "1");
+}
+
+#[test]
+fn a_threaded_cgroup_is_killed_by_freezing_it() {
+    let Some(domain) = Cgroup::new("threaded") else {
+        return;
+    };
+    let threaded = domain.below("threads");
+    threaded.write("cgroup.type", "threaded");
+    for kill in [Kill::now(), Kill::graceful().grace(PATIENCE)] {
+        let mut victim = Victim::start("threads=3");
+        let mut rest = Victim::start("");
+        domain.take(&victim.pids());
+        domain.take(&rest.pids());
+        // One thread of it is enough.
+        let tasks = fs::read_dir(format!("/proc/{}/task", victim.pid())).unwrap();
+        let last = tasks.last().unwrap().unwrap().file_name();
+        threaded.write("cgroup.threads", last.to_str().unwrap());
+        let report = kill.cgroup(&threaded.0).unwrap();
+        assert_eq!(
+            report.iter().map(|(pid, _)| pid).collect::<Vec<_>>(),
+            [victim.pid()]
+        );
+        victim.all_gone();
+        let frozen = fs::read_to_string(threaded.0.join("cgroup.freeze")).unwrap();
+        assert_eq!(frozen.trim(), "0");
+        assert!(rest.answers());
+        // From above, cgroup.kill takes the threaded ones too.
+        kill.cgroup(&domain.0).unwrap();
+        rest.all_gone();
+    }
+    drop(threaded);
+}
+
+#[test]
+fn what_is_no_cgroup_or_not_to_be_killed_is_refused() {
+    let Some(cgroup) = Cgroup::new("refused") else {
+        return;
+    };
+    let missing = cgroup.0.join("missing");
+    let file = cgroup.0.join("cgroup.procs");
+    let root = root().unwrap();
+    for dir in [
+        &root,
+        &missing,
+        &file,
+        Path::new("/tmp"),
+        Path::new(""),
+        Path::new("/proc"),
+    ] {
+        for kill in [Kill::now(), Kill::graceful()] {
+            let error = kill.cgroup(dir).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Refused, "{}", dir.display());
+        }
+    }
+}
+
+#[test]
+fn a_cgroup_that_holds_the_caller_is_refused() {
+    if !alone!(a_cgroup_that_holds_the_caller_is_refused) {
+        return;
+    }
+    let Some(outer) = Cgroup::new("caller") else {
+        return;
+    };
+    let inner = outer.below("inner");
+    let victim = Victim::start("");
+    outer.take(&victim.pids());
+    inner.take(&[std::process::id()]);
+    let refused = [&outer, &inner].map(|cgroup| {
+        let error = Kill::now().cgroup(&cgroup.0).unwrap_err();
+        error.kind()
+    });
+    // Back to where it can be removed.
+    fs::write(
+        root().unwrap().join("cgroup.procs"),
+        std::process::id().to_string(),
+    )
+    .unwrap();
+    assert_eq!(refused, [ErrorKind::Refused; 2]);
+    assert!(matches!(states(victim.pid())[..], ['S' | 'R']));
+    drop(inner);
+    drop(victim);
+}
+
+#[test]
+fn a_threaded_cgroup_that_holds_a_thread_of_the_caller_is_refused() {
+    if !alone!(a_threaded_cgroup_that_holds_a_thread_of_the_caller_is_refused) {
+        return;
+    }
+    let Some(domain) = Cgroup::new("thread") else {
+        return;
+    };
+    let threaded = domain.below("threads");
+    threaded.write("cgroup.type", "threaded");
+    domain.take(&[std::process::id()]);
+    let (tell, told) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        tell.send(nix::unistd::gettid().to_string()).unwrap();
+        ended.recv().unwrap();
+    });
+    threaded.write("cgroup.threads", &told.recv().unwrap());
+    let error = Kill::now().cgroup(&threaded.0).unwrap_err();
+    end.send(()).unwrap();
+    thread.join().unwrap();
+    fs::write(
+        root().unwrap().join("cgroup.procs"),
+        std::process::id().to_string(),
+    )
+    .unwrap();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    drop(threaded);
+}
