@@ -44,12 +44,9 @@ impl Cgroup {
             events,
             is_frozen: false,
         };
-        if cgroup
-            .numbers()
-            .map_err(failed)?
-            .iter()
-            .any(|pid| pid.is_caller())
-        {
+        let numbers = cgroup.numbers().map_err(failed)?;
+        // A threaded cgroup may hold any of our threads.
+        if numbers.iter().any(|&number| sys::is_own_thread(number)) {
             return Err(refused("holds the caller"));
         }
         Ok(cgroup)
@@ -74,7 +71,12 @@ impl Cgroup {
                 Err(e) => return Err(e),
             };
             numbers.extend(listed.lines().filter_map(|n| Pid::new(n.parse().ok()?)));
-            for entry in std::fs::read_dir(&dir)? {
+            let entries = match std::fs::read_dir(&dir) {
+                Ok(entries) => entries,
+                Err(e) if dir != self.dir && is_removed(&e) => continue,
+                Err(e) => return Err(e),
+            };
+            for entry in entries {
                 let entry = entry?;
                 if entry.file_type()?.is_dir() {
                     dirs.push(entry.path());

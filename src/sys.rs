@@ -122,6 +122,15 @@ pub(super) fn kill_group(pgid: Pid, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(-pgid.0, signal) })
 }
 
+/// tgkill(2) of signal 0: whether the number is that of a thread of the calling process.
+pub(super) fn is_own_thread(number: Pid) -> bool {
+    let (tid, none) = (libc::c_long::from(number.0), libc::c_long::from(0));
+    // SAFETY: takes nothing and cannot fail.
+    let caller = libc::c_long::from(unsafe { libc::getpid() });
+    // SAFETY: integers only; signal 0 is not sent.
+    unsafe { libc::syscall(libc::SYS_tgkill, caller, tid, none) == 0 }
+}
+
 /// getpgrp(2); 0 for a group outside our PID namespace.
 pub(super) fn getpgrp() -> u32 {
     // SAFETY: takes nothing and cannot fail.
