@@ -424,22 +424,25 @@ impl Batch {
     /// watched all the same.
     pub(super) fn signal(&mut self, from: usize, signals: &[i32]) {
         for index in from..self.targets.len() {
-            self.signal_one(index, signals);
+            self.signal_one(index, signals, Outcome::Exited);
         }
     }
 
     /// SIGKILL to a frozen tree, children first: the end of a parent can orphan the process group of
     /// its children, and stopped members of an orphaned group are continued by the kernel (setpgid(2)).
+    ///
+    /// Their groups may have been killed before: who is gone by now is so due to that.
     pub(super) fn kill_newest_first(&mut self) {
         for index in (0..self.targets.len()).rev() {
-            self.signal_one(index, &[SIGKILL]);
+            self.signal_one(index, &[SIGKILL], Outcome::Killed);
         }
     }
 
-    fn signal_one(&mut self, index: usize, signals: &[i32]) {
+    /// Returns whether the signals were sent; if it is gone instead, that is due to `outcome`.
+    fn signal_one(&mut self, index: usize, signals: &[i32], outcome: Outcome) -> bool {
         let mut is_sent = false;
         self.targets[index].doubt = None;
-        self.act(index, Outcome::Exited, |pinned, proc, _| {
+        self.act(index, outcome, |pinned, proc, _| {
             for &signal in signals {
                 if !pinned.signal(signal, proc)? {
                     return Ok(true);
@@ -452,6 +455,14 @@ impl Batch {
         if is_sent && (signals.contains(&SIGKILL) || signals.contains(&SIGCONT)) {
             self.targets[index].is_frozen = false;
         }
+        is_sent
+    }
+
+    /// SIGSTOP. One that was refused it must not be continued: for SIGCONT it is enough to be of the
+    /// same session (kill(2)), and others may have stopped it.
+    fn stop_one(&mut self, index: usize) {
+        let is_sent = self.signal_one(index, &[SIGSTOP], Outcome::Exited);
+        self.targets[index].is_frozen |= is_sent;
     }
 
     /// Stops a target without waiting for it, unless it was stopped already: then it is left so in
@@ -466,8 +477,7 @@ impl Batch {
         };
         self.targets[index].was_stopped = Some(was_stopped);
         if !was_stopped {
-            self.targets[index].is_frozen = true;
-            self.signal_one(index, &[SIGSTOP]);
+            self.stop_one(index);
         }
     }
 
@@ -492,8 +502,7 @@ impl Batch {
             }
             if !is_halted {
                 is_halted = true;
-                self.targets[index].is_frozen = true;
-                self.signal_one(index, &[SIGSTOP]);
+                self.stop_one(index);
                 if self.is_doubtful(index) {
                     return Ok(false);
                 }
@@ -607,7 +616,7 @@ impl Drop for Batch {
     fn drop(&mut self) {
         for index in 0..self.targets.len() {
             if self.targets[index].is_frozen {
-                self.signal_one(index, &[SIGCONT]);
+                self.signal_one(index, &[SIGCONT], Outcome::Exited);
             }
         }
     }
