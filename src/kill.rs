@@ -394,6 +394,8 @@ struct Groups {
     groups: Vec<ProcessGroup>,
     /// Those in which a zombie was seen, which keeps the number in use.
     with_zombies: HashSet<Pid>,
+    /// The first signal was sent, on which members may have been forked.
+    was_signalled: bool,
 }
 
 impl Groups {
@@ -406,6 +408,7 @@ impl Groups {
                 .map(|&pgid| group_to_kill(pgid))
                 .collect::<Result<_>>()?,
             with_zombies: HashSet::new(),
+            was_signalled: false,
         })
     }
 
@@ -446,6 +449,7 @@ impl Selection for Groups {
     }
 
     fn signal(&mut self, batch: &mut Batch, from: usize, signals: &[i32]) {
+        self.was_signalled = true;
         // Those forked since the last time were not there then; the others need it only once.
         match from {
             0 => {
@@ -462,12 +466,16 @@ impl Selection for Groups {
     }
 
     fn kill(&mut self, batch: &mut Batch, deadline: Deadline) -> Result<bool> {
+        if self.was_signalled {
+            // For the report alone: they are killed in any case. An error is met again below.
+            self.find(batch).unwrap_or(false);
+        }
         loop {
             for group in &self.groups {
                 // EPERM shows below, member by member.
                 group.signal(SIGKILL).unwrap_or(false);
             }
-            batch.signal(0, &[SIGKILL]);
+            batch.kill_newest_first();
             batch.wait(deadline, Outcome::Killed);
             if !self.find(batch)? {
                 break;
@@ -690,7 +698,8 @@ impl Selection for Children {
     fn kill(&mut self, batch: &mut Batch, deadline: Deadline) -> Result<bool> {
         loop {
             let listed = self.catch(batch)?;
-            if (0..batch.len()).any(|index| batch.live(index).is_some()) {
+            let is_left = |index| batch.live(index).is_some() && !batch.is_doubtful(index);
+            if (0..batch.len()).any(is_left) {
                 // Whether it closed does not matter: the list tells in the end.
                 tree::freeze(batch, deadline.three_quarters())?;
                 batch.kill_newest_first();
@@ -703,7 +712,8 @@ impl Selection for Children {
                 let looked_at = self.catch(batch)?;
                 // Nobody in the list lived, and nobody came or went since.
                 if batch.len() == before && looked_at == listed && self.list(batch)? == listed {
-                    return Ok(true);
+                    // Who may not be signalled is a survivor, and may have forked.
+                    return Ok((0..batch.len()).all(|index| batch.live(index).is_none()));
                 }
             }
             if deadline.has_passed() {
@@ -721,11 +731,13 @@ impl Selection for Children {
     }
 }
 
+/// Init is among them even for a caller that entered its PID namespace from outside (setns(2)) and
+/// has no parent there.
 fn caller_and_ancestors(proc: &mut Proc) -> Result<HashSet<Pid>> {
-    let caller = process::named(std::process::id())?;
+    let (init, caller) = (process::named(1)?, process::named(std::process::id())?);
     let ancestors = proc.ancestors(caller);
     let ancestors = ancestors.map_err(|e| Error::io("read the caller's ancestors", e))?;
-    Ok(ancestors.into_iter().chain([caller]).collect())
+    Ok(ancestors.into_iter().chain([init, caller]).collect())
 }
 
 /// A group that may be killed.

@@ -1,10 +1,11 @@
 //! Killing by pattern, against those that start each other again.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use process_kill::{ErrorKind, Kill, Outcome};
 
-use super::fixture::{PATIENCE, Victim, alone, states, stubborn};
+use super::fixture::{PATIENCE, Victim, alone, is_root, run_alone, states, stubborn};
 
 /// An argument that nobody else has.
 fn mark(name: &str) -> String {
@@ -63,6 +64,31 @@ fn neither_the_caller_nor_its_ancestors_are_killed() {
     victim.all_gone();
     assert!(matches!(states(parent)[..], ['S']));
     assert!(Kill::now().matching(MARK).unwrap().is_empty());
+}
+
+#[test]
+fn init_is_spared_by_who_came_from_outside() {
+    const TEST: &str = "respawn::init_is_spared_by_who_came_from_outside";
+    const MARK: &str = "init-of-process-kill-test";
+    if std::env::var_os("PROCESS_KILL_TEST_ALONE").is_some() {
+        // Who enters a PID namespace has no parent there.
+        assert_eq!(std::os::unix::process::parent_id(), 0);
+        assert_eq!(process_kill::pids_matching(MARK).unwrap(), [1]);
+        assert!(Kill::graceful().matching(MARK).unwrap().is_empty());
+        return;
+    }
+    if !is_root(TEST) {
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command.args([env!("CARGO_BIN_EXE_stubborn"), MARK]);
+    // The kernel spares an init that has no handler.
+    command.env("STUBBORN", "heir=stay");
+    let mut victim = Victim::spawn(command);
+    let init = process_kill::descendant_pids(victim.pid()).unwrap()[0].to_string();
+    run_alone(TEST, &["nsenter", "--target", &init, "--pid", "--mount"]);
+    assert!(victim.answers());
 }
 
 #[test]
