@@ -17,6 +17,7 @@ mod identity;
 mod kill;
 mod matching;
 mod no_pidfd;
+mod output;
 mod proc_missing;
 mod refusal;
 mod respawn;
