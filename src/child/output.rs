@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use super::super::error::{Error, Result};
+use super::super::error::{Error, ErrorKind, Result};
 use super::super::kill::Kill;
 use super::super::pipe::{Pipe, Pipes};
 use super::super::proc::MaybeProc;
@@ -42,14 +42,14 @@ impl Limits {
         self
     }
 
-    /// How long it may run without a byte on either pipe.
+    /// How long it may run without a byte on either pipe, also if it has closed them or has none.
     pub const fn idle(mut self, idle: Duration) -> Limits {
         self.idle = Some(idle);
         self
     }
 
     /// How it is ended when a time is up, and what is left of its own group when it has exited.
-    pub fn kill(mut self, kill: Kill) -> Limits {
+    pub const fn kill(mut self, kill: Kill) -> Limits {
         self.kill = kill;
         self
     }
@@ -140,8 +140,14 @@ impl Managed {
             .kill
             .families_and_read(&[self.id], self.own.as_slice(), &mut pipes);
         let status = self.child().try_wait().ok().flatten();
-        // What survived this does not end by doing it again.
-        self.child = None;
+        // What survived this does not end by doing it again. Where nothing was sent, Drop does it.
+        if stopped
+            .as_ref()
+            .err()
+            .is_none_or(|e| e.kind() == ErrorKind::Survivors)
+        {
+            self.child = None;
+        }
         let report = stopped?;
         if ended != Ended::Exited {
             drain(&mut pipes, limits.drain).map_err(failed)?;
