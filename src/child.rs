@@ -15,14 +15,17 @@
 
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::{Error, Result};
 use super::kill::Kill;
+use super::pipe::Pipes;
 use super::proc::{MaybeProc, Proc};
 use super::process::{self, Pin, Pinned, ProcessGroup, ProcessId};
 use super::report::Report;
-use super::sys::{self, NewGroup};
+use super::sys::{self, NewGroup, SIGKILL};
 use super::tree::Own;
+use super::wait::{Deadline, is_gone_by};
 
 mod output;
 mod registry;
@@ -143,7 +146,8 @@ impl Drop for Unmanaged {
 /// own group or session.
 ///
 /// Dropped, it is killed at once, as by [`Kill::now`], and reaped; that takes no longer than the two
-/// seconds of its verification, also while unwinding. Nobody but the child itself is reaped.
+/// seconds of its verification, also while unwinding. If no descriptor is free, or /proc cannot be
+/// used, its descendants outside of its own group cannot be found and are left. Nobody but the child itself is reaped.
 #[derive(Debug)]
 pub struct Managed {
     /// `None`: detached.
@@ -206,6 +210,21 @@ impl Managed {
         stopped
     }
 
+    /// What is left to do without /proc or a free descriptor: what is held open is enough.
+    fn kill_without_search(&mut self, deadline: Deadline) {
+        if let Some(own) = &self.own {
+            // It has no members, or they may not be signalled.
+            own.group.signal(SIGKILL).unwrap_or(false);
+        }
+        let mut proc = MaybeProc::default();
+        if let Some(process) = &self.process {
+            // As above; and who is not gone by then cannot be reaped.
+            process.signal(SIGKILL, &mut proc).unwrap_or(false);
+            is_gone_by(process, deadline, &mut proc, &mut Pipes::default()).unwrap_or(false);
+        }
+        drop(self.child().try_wait());
+    }
+
     /// Gives the plain child back and touches nothing.
     #[must_use = "a child that is not waited for becomes a zombie"]
     pub fn detach(mut self) -> Child {
@@ -223,8 +242,11 @@ impl Drop for Managed {
         };
         let is_reaped = matches!(child.try_wait(), Ok(Some(_)));
         if !(is_reaped && self.own.is_none()) {
+            let deadline = Deadline::after(Duration::from_secs(2));
             // A survivor cannot be told of here: whoever wants to know calls `stop`.
-            drop(self.stop(&Kill::now()));
+            if self.stop(&Kill::now()).is_err() {
+                self.kill_without_search(deadline);
+            }
         }
     }
 }

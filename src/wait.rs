@@ -106,7 +106,8 @@ impl Pauses {
     }
 }
 
-fn is_gone_by(
+/// Waits until a process is gone; false: it was not by the deadline.
+pub(super) fn is_gone_by(
     pinned: &Pinned,
     deadline: Deadline,
     proc: &mut MaybeProc,
