@@ -23,7 +23,7 @@ use super::pipe::Pipes;
 use super::proc::{MaybeProc, Proc};
 use super::process::{self, Pin, Pinned, ProcessGroup, ProcessId};
 use super::report::Report;
-use super::sys::{self, NewGroup, SIGKILL};
+use super::sys::{self, ChildState, NewGroup, Pid, SIGKILL};
 use super::tree::Own;
 use super::wait::{Deadline, is_gone_by};
 
@@ -69,7 +69,9 @@ pub trait CommandExt {
     ///
     /// # Errors
     /// `Refused`: the group to join is 0, 1 or above `i32::MAX`. `Proc`: /proc cannot be used. `Io`:
-    /// the command cannot be run, or the group to join does not exist in this session.
+    /// the command cannot be run, or the group to join does not exist in this session; or it had been
+    /// reaped by somebody else before it could be identified, as where SIGCHLD is ignored. No child is
+    /// left behind by an error.
     fn spawn_managed(&mut self, group: Group) -> Result<Managed>;
 }
 
@@ -91,7 +93,10 @@ impl CommandExt for Command {
         let child = sys::spawn_in_group(self, new).map_err(failed)?;
         let pid = child.id();
         // From here on Drop ends the child if something fails: it is ours, unreaped, so the pid holds.
-        let mut unmanaged = Unmanaged(Some(child));
+        let mut unmanaged = Unmanaged {
+            child: Some(child),
+            leads: matches!(group, Group::New | Group::NewSession),
+        };
         let id = ProcessId::of(pid)?.ok_or_else(|| {
             // SIGCHLD is ignored, or another thread reaps whatever it finds.
             Error::io(
@@ -102,7 +107,11 @@ impl CommandExt for Command {
         let process = match Pinned::open(id.named(), Some(&id), &mut MaybeProc::default()) {
             Pin::Held(process) => Some(process),
             Pin::Gone => None,
-            Pin::NoRoom | Pin::Refused(_) => {
+            Pin::NoRoom => {
+                let full = std::io::Error::from_raw_os_error(libc::EMFILE);
+                return Err(Error::io(format!("watch {program}"), full));
+            }
+            Pin::Refused(_) => {
                 let failed = std::io::ErrorKind::Unsupported.into();
                 return Err(Error::io(format!("watch {program}"), failed));
             }
@@ -115,7 +124,7 @@ impl CommandExt for Command {
             }),
         };
         Ok(Managed {
-            child: unmanaged.0.take(),
+            child: unmanaged.child.take(),
             id,
             process,
             own,
@@ -129,16 +138,30 @@ impl CommandExt for Command {
 }
 
 /// A child on its way to be managed.
-struct Unmanaged(Option<Child>);
+struct Unmanaged {
+    child: Option<Child>,
+    leads: bool,
+}
 
 impl Drop for Unmanaged {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            // If it cannot be killed it was reaped by somebody else, and there is nothing to wait for.
-            if child.kill().is_ok() {
-                drop(child.wait());
-            }
+        let Some(child) = &mut self.child else {
+            return;
+        };
+        let Some(pid) = Pid::new(child.id()) else {
+            return;
+        };
+        // Reaped by somebody else, its number may be a stranger's.
+        if matches!(sys::waitid_nowait(pid), Ok(ChildState::NotOurs) | Err(_)) {
+            return;
         }
+        if self.leads {
+            // It may have forked already. The number is its own until it is reaped.
+            sys::kill_group(pid, SIGKILL).unwrap_or(());
+        }
+        // What has ended already is only reaped.
+        child.kill().unwrap_or(());
+        drop(child.wait());
     }
 }
 
