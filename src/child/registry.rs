@@ -182,3 +182,29 @@ impl Drop for Ticket<'_> {
             .retain(|(other, _)| *other != key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::ErrorKind;
+    use super::super::{CommandExt, Group};
+    use super::*;
+
+    #[test]
+    fn a_poisoned_lock_changes_nothing() {
+        let registry = Registry::new();
+        let poison = || {
+            let _listed = registry.lock();
+            // Unlike panic! it says nothing on standard error.
+            std::panic::resume_unwind(Box::new(()));
+        };
+        std::thread::scope(|scope| scope.spawn(poison).join().unwrap_err());
+        assert!(registry.listed.is_poisoned());
+        let mut child = std::process::Command::new("sleep");
+        let mut child = child.arg("60").spawn_managed(Group::New).unwrap();
+        let ticket = registry.add(&child).unwrap();
+        assert_eq!(registry.kill_all(&Kill::now()).unwrap().len(), 1);
+        assert!(!child.wait().unwrap().success());
+        assert_eq!(registry.add(&child).unwrap_err().kind(), ErrorKind::Refused);
+        drop(ticket);
+    }
+}

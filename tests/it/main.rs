@@ -12,13 +12,15 @@ mod descriptors;
 mod finders;
 mod fixture;
 mod groups;
-
 mod identity;
+#[cfg(feature = "tokio")]
+mod in_async;
 mod kill;
 mod matching;
 mod no_pidfd;
 mod output;
 mod proc_missing;
 mod refusal;
+mod registry;
 mod respawn;
 mod tree;

@@ -1,0 +1,268 @@
+//! The functions for async code.
+
+use std::pin::pin;
+use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use process_kill::{ErrorKind, Kill, Outcome, Process, ProcessId, tokio as asynchronous};
+use tokio::runtime::{Builder, Runtime};
+
+use super::fixture::{PATIENCE, Victim, filtered, stubborn};
+
+fn current_thread() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn is_killed(victim: &Victim) {
+    let process = Process::open(victim.pid()).unwrap();
+    assert!(process.is_none_or(|process| process.wait_until_gone(PATIENCE).unwrap()));
+}
+
+#[tokio::test]
+async fn every_function_has_its_like() {
+    let mut victim = Victim::start("setsid { }");
+    let (pid, child) = (victim.pid(), victim.others()[0]);
+    let both = victim.pids();
+    let ids = asynchronous::descendants(pid).await.unwrap();
+    assert_eq!(ids.iter().map(ProcessId::pid).collect::<Vec<_>>(), [child]);
+    assert_eq!(asynchronous::descendant_pids(pid).await.unwrap(), [child]);
+    assert_eq!(asynchronous::pids_in_group(pid).await.unwrap(), both);
+    assert_eq!(asynchronous::pids_in_session(pid).await.unwrap(), both);
+    let found = asynchronous::processes_where(move |p| p.parent() == pid).await;
+    assert_eq!(found.unwrap(), ids);
+    let nowhere = "no command line has (this) in it, nor is there such a variable";
+    let pattern = nowhere.replace("(this)", "th[i]s");
+    assert!(
+        asynchronous::pids_matching(pattern.clone())
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(
+        asynchronous::matching(Kill::now(), pattern)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let env = asynchronous::pids_with_env("STUBBORN".into(), nowhere.into()).await;
+    assert!(env.unwrap().is_empty());
+    let dir = tempfile::tempdir().unwrap();
+    let cwd = asynchronous::pids_with_cwd_under(dir.path().into()).await;
+    assert!(cwd.unwrap().is_empty());
+    let refused = asynchronous::cgroup(Kill::now(), dir.path().into()).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
+    let waited = asynchronous::wait_until_gone(vec![child], Duration::ZERO).await;
+    assert_eq!(waited.unwrap_err().kind(), ErrorKind::Survivors);
+    let refused = asynchronous::kill_tree_and_verify(1).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    let refused = asynchronous::kill_process_group(1).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    let refused = asynchronous::tree(Kill::now(), 1).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+
+    asynchronous::processes(Kill::now(), ids).await.unwrap();
+    let report = asynchronous::groups(Kill::now(), vec![pid]).await.unwrap();
+    assert_eq!(report.pids(Outcome::Killed), [pid]);
+    let report = asynchronous::sigkill_pids_and_verify(vec![pid])
+        .await
+        .unwrap();
+    assert_eq!(report.pids(Outcome::AlreadyGone), [pid]);
+    let report = asynchronous::pids(Kill::now(), vec![pid]).await.unwrap();
+    assert_eq!(report.pids(Outcome::AlreadyGone), [pid]);
+    victim.all_gone();
+}
+
+#[test]
+fn all_children_are_killed() {
+    if !super::fixture::alone!(all_children_are_killed) {
+        return;
+    }
+    for graceful in [false, true] {
+        let mut victim = Victim::start("{ }");
+        let report = match graceful {
+            false => current_thread().block_on(asynchronous::children(Kill::now())),
+            true => current_thread().block_on(asynchronous::kill_all_children()),
+        };
+        assert!(report.unwrap().len() >= 2);
+        victim.all_gone();
+    }
+}
+
+#[test]
+fn a_panic_is_an_error_wherever_it_happens() {
+    let quiet = |_: &process_kill::Candidate<'_>| -> bool {
+        std::panic::resume_unwind(Box::new("not today"))
+    };
+    let runtime = current_thread();
+    let inside = runtime.block_on(async { asynchronous::processes_where(quiet).await });
+    let outside = asynchronous::processes_where(quiet);
+    for result in [inside, runtime.block_on(outside)] {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Task);
+        assert!(error.to_string().contains("not today"), "{error}");
+    }
+}
+
+/// Polls it once, with nobody to wake.
+fn poll<T>(future: impl Future<Output = T>) -> Poll<T> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn without_a_runtime_it_is_done_in_place() {
+    let mut victim = Victim::start("ignore=TERM");
+    let killed = poll(asynchronous::sigkill_pids_and_verify(vec![victim.pid()]));
+    assert!(matches!(killed, Poll::Ready(Ok(_))));
+    victim.all_gone();
+}
+
+#[test]
+fn without_a_runtime_a_dropped_future_is_done_all_the_same() {
+    let mut victim = Victim::start("ignore=TERM");
+    drop(asynchronous::sigkill_pids_and_verify(vec![victim.pid()]));
+    victim.all_gone();
+}
+
+#[test]
+fn dropping_the_future_does_not_call_it_off() {
+    let runtime = current_thread();
+    for is_polled in [false, true] {
+        let victim = Victim::start("ignore=TERM");
+        runtime.block_on(async {
+            let kill = asynchronous::sigkill_pids_and_verify(vec![victim.pid()]);
+            if is_polled {
+                // It may be done already.
+                drop(poll(kill));
+            } else {
+                drop(kill);
+            }
+        });
+        is_killed(&victim);
+    }
+}
+
+#[test]
+fn a_kill_is_done_though_the_runtime_ends_first() {
+    for (awaits, is_polled) in [(true, false), (false, true), (false, false)] {
+        let runtime = Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (go, wait) = mpsc::channel::<()>();
+        let (tell, busy) = mpsc::channel();
+        runtime.spawn_blocking(move || {
+            tell.send(()).unwrap();
+            // An error: the other end was dropped, which means the same.
+            drop(wait.recv());
+        });
+        busy.recv().unwrap();
+        let mut victim = Victim::start("ignore=TERM");
+        let kill = {
+            let _inside = runtime.enter();
+            asynchronous::sigkill_pids_and_verify(vec![victim.pid()])
+        };
+        let mut kill = Box::pin(kill);
+        if is_polled {
+            assert!(poll(kill.as_mut()).is_pending());
+        }
+        runtime.shutdown_background();
+        assert!(victim.answers());
+        let ended = awaits.then(|| {
+            drop(go);
+            current_thread().block_on(kill.as_mut())
+        });
+        if let Some(report) = ended {
+            assert_eq!(report.unwrap().pids(Outcome::Killed), [victim.pid()]);
+        }
+        drop(kill);
+        victim.all_gone();
+    }
+}
+
+#[test]
+fn after_the_runtime_has_ended_it_is_done_in_place() {
+    let runtime = current_thread();
+    let handle = runtime.handle().clone();
+    drop(runtime);
+    let mut victim = Victim::start("ignore=TERM");
+    let _inside = handle.enter();
+    let killed = asynchronous::sigkill_pids_and_verify(vec![victim.pid()]);
+    let report = current_thread().block_on(killed).unwrap();
+    assert_eq!(report.pids(Outcome::Killed), [victim.pid()]);
+    victim.all_gone();
+}
+
+#[test]
+fn where_no_thread_can_be_started_it_is_done_in_place() {
+    let mut victim = Victim::start("ignore=TERM");
+    let pid = victim.pid();
+    let killed = filtered(&[libc::SYS_clone, libc::SYS_clone3], libc::EAGAIN, || {
+        current_thread().block_on(async { asynchronous::sigkill_pids_and_verify(vec![pid]).await })
+    });
+    assert_eq!(killed.unwrap().pids(Outcome::Killed), [pid]);
+    victim.all_gone();
+}
+
+#[test]
+fn the_runtime_goes_on_during_a_kill() {
+    let victim = Victim::start("setpgid ignore=TERM");
+    let kill = Kill::graceful().grace(Duration::from_secs(2));
+    let longest = current_thread().block_on(async {
+        let killed = asynchronous::groups(kill, vec![victim.pid()]);
+        let mut killed = pin!(killed);
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+        let mut count = 0;
+        loop {
+            tokio::select! {
+                report = &mut killed => {
+                    assert_eq!(report.unwrap().pids(Outcome::Killed), [victim.pid()]);
+                    assert!(count > 20, "{count} ticks");
+                    break longest;
+                }
+                _ = ticks.tick() => {
+                    count += 1;
+                    longest = longest.max(last.elapsed());
+                    last = Instant::now();
+                }
+            }
+        }
+    });
+    println!("longest gap between two ticks: {longest:?}");
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_child_of_tokio_that_takes_too_long_is_killed_and_waited_for() {
+    let mut command: tokio::process::Command = stubborn("").into();
+    let mut child = command
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let _leash = child.stdin.take();
+    let mut said = [0; 6];
+    let out = child.stdout.as_mut().unwrap();
+    tokio::io::AsyncReadExt::read_exact(out, &mut said)
+        .await
+        .unwrap();
+    assert_eq!(&said, b"ready ");
+    let timeout = tokio::time::timeout(Duration::from_millis(50), child.wait()).await;
+    assert!(timeout.is_err());
+    let begun = Instant::now();
+    let pid = child.id().unwrap();
+    let report = asynchronous::kill_process_group(pid).await.unwrap();
+    let took = begun.elapsed();
+    println!("an obedient child: {took:?}");
+    assert_eq!(report.pids(Outcome::Exited), [pid]);
+    // Its grace is five seconds.
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    let status = child.wait().await.unwrap();
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&status),
+        Some(15)
+    );
+}

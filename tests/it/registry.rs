@@ -1,0 +1,217 @@
+//! What must not outlive the program.
+
+use std::os::unix::thread::JoinHandleExt;
+use std::process::Command;
+use std::sync::{Barrier, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
+use process_kill::child::{CommandExt, Group, Managed, Registry};
+use process_kill::{ErrorKind, Kill, Outcome, Reason};
+
+use super::child::Crew;
+use super::fixture::{Victim, as_nobody, is_root, reasons};
+
+fn sleep(group: Group) -> Managed {
+    let mut command = Command::new("sleep");
+    command.arg("60").spawn_managed(group).unwrap()
+}
+
+#[test]
+fn all_are_killed_and_the_gate_is_closed() {
+    static REGISTRY: Registry = Registry::new();
+    let mut crews = [Group::Inherit, Group::New, Group::NewSession]
+        .map(|group| Crew::start("ignore=TERM { } { setsid }", group));
+    let tickets = crews
+        .each_ref()
+        .map(|crew| REGISTRY.add(&crew.managed).unwrap());
+    let mut group = Victim::start("setpgid { }");
+    let ticket = REGISTRY.add_group(group.pid()).unwrap();
+    let report = REGISTRY.kill_all(&Kill::now()).unwrap();
+    assert_eq!(report.pids(Outcome::Killed).len(), 3 * 3 + 2);
+    group.all_gone();
+    for crew in &mut crews {
+        crew.all_gone();
+        // Nobody was reaped.
+        assert!(!crew.managed.wait().unwrap().success());
+        let refused = REGISTRY.add(&crew.managed).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Refused);
+    }
+    let refused = REGISTRY.add_group(crews[0].managed.id()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    assert!(REGISTRY.kill_all(&Kill::now()).unwrap().is_empty());
+    drop((tickets, ticket));
+}
+
+#[test]
+fn who_has_left_is_not_killed() {
+    let registry = Registry::new();
+    let mut crew = Crew::start("", Group::New);
+    drop(registry.add(&crew.managed).unwrap());
+    drop(registry.add_group(crew.managed.id()).unwrap());
+    assert!(registry.kill_all(&Kill::now()).unwrap().is_empty());
+    assert!(crew.answers());
+}
+
+#[test]
+fn tickets_of_one_group_are_independent() {
+    let registry = Registry::new();
+    let mut group = Victim::start("setpgid { }");
+    let first = registry.add_group(group.pid()).unwrap();
+    let second = registry.add_group(group.pid()).unwrap();
+    drop(first);
+    let report = registry.kill_all(&Kill::now()).unwrap();
+    assert_eq!(report.len(), 2);
+    group.all_gone();
+    drop(second);
+}
+
+#[test]
+fn bad_groups_are_refused_before_anything_is_killed() {
+    let registry = Registry::new();
+    let own = nix::unistd::getpgrp().as_raw().unsigned_abs();
+    for pgid in [0, 1, own, 1 << 31, u32::MAX] {
+        let refused = registry.add_group(pgid).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Refused, "{pgid}");
+    }
+}
+
+#[test]
+fn a_first_signal_that_is_none_closes_the_gate_and_kills_nobody() {
+    let registry = Registry::new();
+    let mut crew = Crew::start("", Group::New);
+    let ticket = registry.add(&crew.managed).unwrap();
+    let refused = registry.kill_all(&Kill::graceful().first_signal(0));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
+    assert!(crew.answers());
+    assert!(registry.add(&crew.managed).is_err());
+    registry.kill_all(&Kill::now()).unwrap();
+    crew.all_gone();
+    drop(ticket);
+}
+
+#[test]
+fn survivors_stay_listed() {
+    if !is_root("survivors_stay_listed") {
+        return;
+    }
+    let registry = Registry::new();
+    let mut protected = Crew::start("", Group::New);
+    let mut weak = Crew::start("nobody", Group::New);
+    let group = Victim::start("setpgid");
+    let ticket = (
+        registry.add(&protected.managed).unwrap(),
+        registry.add(&weak.managed).unwrap(),
+        registry.add_group(group.pid()).unwrap(),
+    );
+    for _ in 0..2 {
+        let error = as_nobody(|| registry.kill_all(&Kill::now()).unwrap_err());
+        assert_eq!(error.kind(), ErrorKind::Survivors);
+        let mut survivors = reasons(&error);
+        survivors.sort_unstable_by_key(|&(pid, _)| pid);
+        let mut expected = [protected.managed.id(), group.pid()];
+        expected.sort_unstable();
+        assert_eq!(survivors, expected.map(|pid| (pid, Reason::NotPermitted)));
+        weak.all_gone();
+        assert!(protected.answers());
+    }
+    let report = registry.kill_all(&Kill::now()).unwrap();
+    assert_eq!(report.pids(Outcome::Killed).len(), 2);
+    assert!(registry.kill_all(&Kill::now()).unwrap().is_empty());
+    drop(ticket);
+}
+
+#[test]
+fn several_may_kill_at_once_while_tickets_are_dropped() {
+    let registry = Registry::new();
+    let mut children: Vec<Managed> = (0..8).map(|_| sleep(Group::New)).collect();
+    let mut tickets: Vec<_> = children.iter().map(|c| registry.add(c).unwrap()).collect();
+    let start = Barrier::new(4);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                start.wait();
+                registry.kill_all(&Kill::graceful()).unwrap();
+            });
+        }
+        start.wait();
+        tickets.truncate(4);
+    });
+    for child in &mut children[..4] {
+        assert!(!child.wait().unwrap().success());
+    }
+}
+
+/// Each race is one `add` against `kill_all`: the child is listed and killed, or it is refused and
+/// is its owner's.
+#[test]
+fn a_child_is_either_killed_or_refused() {
+    const AT_ONCE: usize = 10;
+    let mut children: Vec<Managed> = (0..AT_ONCE).map(|_| sleep(Group::New)).collect();
+    let (mut killed, mut refused) = (0, 0);
+    for round in 0..100 {
+        let registry = Registry::new();
+        let start = Barrier::new(2);
+        // In most rounds the two meet in the middle.
+        let before = round % AT_ONCE;
+        let mut tickets = Vec::new();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                registry.kill_all(&Kill::now()).unwrap();
+            });
+            for child in &children[..before] {
+                tickets.push(registry.add(child).map_err(|e| e.kind()));
+            }
+            start.wait();
+            for child in &children[before..] {
+                tickets.push(registry.add(child).map_err(|e| e.kind()));
+            }
+        });
+        for (child, ticket) in children.iter_mut().zip(&tickets) {
+            match ticket {
+                Ok(_) => {
+                    killed += 1;
+                    // It is dead: this does not wait.
+                    assert!(child.child().try_wait().unwrap().is_some());
+                    *child = sleep(Group::New);
+                }
+                Err(kind) => {
+                    refused += 1;
+                    assert_eq!(*kind, ErrorKind::Refused);
+                    assert!(child.child().try_wait().unwrap().is_none());
+                }
+            }
+        }
+    }
+    println!("{killed} killed, {refused} refused");
+    assert_eq!(killed + refused, 1000);
+    assert!(killed > 100 && refused > 100);
+}
+
+#[test]
+fn a_thread_that_handles_signals_can_kill_all() {
+    static REGISTRY: Registry = Registry::new();
+    let (tell, ready) = mpsc::channel();
+    let handler = thread::spawn(move || {
+        let mut signals = SigSet::empty();
+        signals.add(Signal::SIGTERM);
+        signals.thread_block().unwrap();
+        tell.send(()).unwrap();
+        assert_eq!(signals.wait().unwrap(), Signal::SIGTERM);
+        REGISTRY.kill_all(&Kill::graceful().grace(Duration::from_millis(50)))
+    });
+    ready.recv().unwrap();
+    let mut crew = Crew::start("ignore=TERM { ignore=TERM }", Group::New);
+    let ticket = REGISTRY.add(&crew.managed).unwrap();
+    // SAFETY: the thread has not been joined. To the process it would go to any thread.
+    let sent = unsafe { libc::pthread_kill(handler.as_pthread_t(), libc::SIGTERM) };
+    assert_eq!(sent, 0);
+    // The owner waits meanwhile, which is no hindrance.
+    assert!(!crew.managed.wait().unwrap().success());
+    let report = handler.join().unwrap().unwrap();
+    assert_eq!(report.len(), 2);
+    crew.all_gone();
+    drop(ticket);
+}
