@@ -2,7 +2,8 @@
 //!
 //! The work begins when a function is called, not when its future is first polled, and dropping the
 //! future does not call it off: a kill asked for is a kill done. If the runtime is shutting down and
-//! its pool never ran the work, or if there is no runtime, it is done in place, which blocks.
+//! its pool never ran the work, if it cannot start a thread, or if there is no runtime, it is done in
+//! place, which blocks: when the future is polled or, if it never is, dropped.
 //!
 //! Beyond the errors of the plain functions there is `Task`: the work panicked.
 //!
@@ -21,6 +22,7 @@
 //! # }
 //! ```
 
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,40 +36,61 @@ use super::kill::Kill;
 use super::process::ProcessId;
 use super::report::Report;
 
+/// Work that is done by whoever takes it up first: the pool, the future or, if neither ever does, the
+/// last of them to be dropped.
+struct Work<T, F: FnOnce() -> Result<T>> {
+    work: Mutex<Option<F>>,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T, F: FnOnce() -> Result<T>> Work<T, F> {
+    /// `None`: somebody else has it.
+    fn run(&self) -> Option<Result<T>> {
+        let work = self.work.lock();
+        let work = work.unwrap_or_else(PoisonError::into_inner).take()?;
+        let result = catch_unwind(AssertUnwindSafe(work));
+        Some(result.unwrap_or_else(|panic| {
+            let message = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+                (Some(message), _) => (*message).to_owned(),
+                (_, Some(message)) => message.clone(),
+                _ => "a value that is no text".to_owned(),
+            };
+            Err(Error::task(format!("it panicked: {message}")))
+        }))
+    }
+}
+
+impl<T, F: FnOnce() -> Result<T>> Drop for Work<T, F> {
+    fn drop(&mut self) {
+        // Nobody is left to hear of the result.
+        drop(self.run());
+    }
+}
+
 /// Starts the work on the blocking pool, and is ready when it is done.
 fn spawn<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> impl Future<Output = Result<T>> + Send {
-    // Whoever takes it out first runs it: the pool or, if that never does, the future.
-    let work = Arc::new(Mutex::new(Some(work)));
-    let task = Handle::try_current().ok().map(|runtime| {
+    let work = Arc::new(Work {
+        work: Mutex::new(Some(work)),
+        of: PhantomData,
+    });
+    let task = Handle::try_current().ok().and_then(|runtime| {
         let work = Arc::clone(&work);
-        runtime.spawn_blocking(move || run(&work))
+        let spawn = move || runtime.spawn_blocking(move || work.run());
+        // tokio panics if it has no thread and can start none.
+        catch_unwind(AssertUnwindSafe(spawn)).ok()
     });
     async move {
         let ran = match task {
             Some(task) => task.await.ok().flatten(),
             None => None,
         };
-        match ran.or_else(|| run(&work)) {
+        match ran.or_else(|| work.run()) {
             Some(result) => result,
             None => Err(Error::task("it was taken up and not finished".into())),
         }
     }
-}
-
-/// `None`: somebody else has it.
-fn run<T>(work: &Mutex<Option<impl FnOnce() -> Result<T>>>) -> Option<Result<T>> {
-    let work = work.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-    let result = catch_unwind(AssertUnwindSafe(work));
-    Some(result.unwrap_or_else(|panic| {
-        let message = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-            (Some(message), _) => (*message).to_owned(),
-            (_, Some(message)) => message.clone(),
-            _ => "a value that is no text".to_owned(),
-        };
-        Err(Error::task(format!("it panicked: {message}")))
-    }))
 }
 
 macro_rules! wrappers {

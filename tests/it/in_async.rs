@@ -154,8 +154,8 @@ fn a_kill_is_done_though_the_runtime_ends_first() {
         let (tell, busy) = mpsc::channel();
         runtime.spawn_blocking(move || {
             tell.send(()).unwrap();
-            // An error: the other end was dropped, which means the same.
-            drop(wait.recv());
+            // Until the other end is dropped.
+            wait.recv().unwrap_err();
         });
         busy.recv().unwrap();
         let mut victim = Victim::start("ignore=TERM");
@@ -169,10 +169,8 @@ fn a_kill_is_done_though_the_runtime_ends_first() {
         }
         runtime.shutdown_background();
         assert!(victim.answers());
-        let ended = awaits.then(|| {
-            drop(go);
-            current_thread().block_on(kill.as_mut())
-        });
+        drop(go);
+        let ended = awaits.then(|| current_thread().block_on(kill.as_mut()));
         if let Some(report) = ended {
             assert_eq!(report.unwrap().pids(Outcome::Killed), [victim.pid()]);
         }
