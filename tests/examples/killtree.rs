@@ -1,14 +1,10 @@
 //! Kills processes with all their descendants, and says who survived and why.
 //! `cargo run --example killtree -- --help`
 
-use std::collections::{HashMap, HashSet};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use process_kill::{
-    Error, ErrorKind, Kill, Outcome, ProcessId, Report, Result, descendants, pids_matching,
-    processes_where,
-};
+use process_kill::{Error, ErrorKind, Kill, Outcome, Report, Result, pids_matching};
 
 const HELP: &str = "\
 Kills processes with all their descendants and verifies that they are gone.
@@ -20,9 +16,8 @@ PATTERN is a POSIX extended regular expression, matched against whole command
 lines as by pgrep -f. killtree itself and its ancestors are never meant, such as
 a shell that has the pattern in its own command line.
 
-What is killed is what a search finds; it is searched again until nothing is
-left. A process that forks between search and kill can leave behind a child that
-neither descends from a target nor matches.
+Each tree is stopped before it is killed, so that nothing is forked past the
+kill, and the pattern is searched again until nothing matches any more.
 
 Exit status: 0 all verified gone, or there was nothing to kill
              1 somebody survived, or it could not be told; standard error says who and why
@@ -62,84 +57,59 @@ fn main() -> ExitCode {
 }
 
 fn kill_pid(pid: u32) -> Result<ExitCode> {
-    let Some(root) = ProcessId::of(pid)? else {
+    if say_gone(&Kill::now().tree(pid)?) == 0 {
         println!("no process {pid}: nothing to kill");
-        return Ok(ExitCode::SUCCESS);
-    };
-    if own_line()?.contains(&pid) {
-        return Ok(usage(&format!("{pid} is killtree or an ancestor of it")));
     }
-    kill_all(|| Ok(if root.is_gone()? { vec![] } else { vec![root] }))
+    Ok(ExitCode::SUCCESS)
 }
 
+/// Again and again, until nothing is left to kill.
 fn kill_matching(pattern: &str) -> Result<ExitCode> {
-    let own = own_line()?;
-    let find = || {
-        let mut found = Vec::new();
+    let until = Instant::now() + PATIENCE;
+    let (mut first, mut error) = (true, None);
+    loop {
+        let mut count = 0;
         for pid in pids_matching(pattern)? {
-            if !own.contains(&pid) {
-                found.extend(ProcessId::of(pid)?);
+            match Kill::now().tree(pid) {
+                Ok(report) => count += say_gone(&report),
+                // An ancestor of ours.
+                Err(e) if e.kind() == ErrorKind::Refused => {}
+                // The others are killed all the same.
+                Err(e) => error = error.or(Some(e)),
             }
         }
-        Ok(found)
-    };
-    if find()?.is_empty() {
-        println!("nothing matches {pattern:?}: nothing to kill");
-        return Ok(ExitCode::SUCCESS);
-    }
-    kill_all(find)
-}
-
-/// Finds roots and kills them with their descendants, again and again, until nobody is left to kill.
-fn kill_all(find: impl Fn() -> Result<Vec<ProcessId>>) -> Result<ExitCode> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let mut targets = find()?;
-        for root in targets.clone() {
-            targets.extend(descendants(root.pid())?);
+        match error {
+            Some(e) => return Err(e),
+            None if count == 0 && first => println!("nothing matches {pattern:?}: nothing to kill"),
+            None => {}
         }
-        let report = Kill::now().processes(&targets)?;
-        if report.pids(Outcome::AlreadyGone).len() == report.len() {
+        if count == 0 {
             return Ok(ExitCode::SUCCESS);
         }
-        say_gone(&report);
         if Instant::now() > until {
             eprintln!("killtree: new ones keep coming from outside of what is to be killed");
             return Ok(ExitCode::FAILURE);
         }
+        (first, error) = (false, None);
     }
 }
 
-fn say_gone(report: &Report) {
-    for pid in report.pids(Outcome::Killed) {
+/// How many have been killed.
+fn say_gone(report: &Report) -> usize {
+    let killed = report.pids(Outcome::Killed);
+    for pid in &killed {
         println!("{pid} is gone");
     }
-}
-
-/// This process and all its ancestors.
-fn own_line() -> Result<HashSet<u32>> {
-    let mut parents = HashMap::new();
-    processes_where(|process| {
-        parents.insert(process.pid(), process.parent());
-        false
-    })?;
-    let mut line = HashSet::new();
-    let mut next = Some(std::process::id());
-    while let Some(pid) = next {
-        // A parent that ended during the scan can lead in a circle.
-        next = match line.insert(pid) {
-            true => parents.get(&pid).copied(),
-            false => None,
-        };
-    }
-    Ok(line)
+    killed.len()
 }
 
 fn failed(error: &Error) -> ExitCode {
     match error.kind() {
         ErrorKind::Pattern | ErrorKind::Refused => return usage(&error.to_string()),
         ErrorKind::Survivors => {
-            error.report().map(say_gone);
+            if let Some(report) = error.report() {
+                say_gone(report);
+            }
             for survivor in error.survivors() {
                 eprintln!("killtree: survived: {survivor}");
             }
