@@ -542,31 +542,44 @@ fn is_callers(file: &str, bytes: &[u8]) -> bool {
     own.get_or_init(|| std::fs::read(format!("/proc/self/{file}")).unwrap_or_default()) == bytes
 }
 
-/// A thread of the process that is not dead, if there is one.
+/// A thread of the process that is not dead, if there is one; rather one that is not on its way out.
 pub(super) fn live_thread(pid: Pid) -> io::Result<Option<Pid>> {
     let mut proc = Proc { path: Vec::new() };
     let mut buf = Vec::new();
+    let mut dead = None;
     loop {
         let Some(threads) = proc.threads(pid)? else {
             return Ok(None);
         };
-        let mut all_seen = !threads.is_empty();
-        for tid in threads {
+        let mut all_dead = true;
+        let mut exiting = None;
+        for &tid in &threads {
             match proc.thread_stat(pid, tid, &mut buf)? {
-                Some(stat) if !stat.leader_exited() => return Ok(Some(tid)),
-                Some(_) => {}
-                None => all_seen = false,
+                Some(stat) if stat.leader_exited() => {}
+                Some(stat) if stat.is_exiting() => exiting = exiting.or(Some(tid)),
+                Some(_) => return Ok(Some(tid)),
+                None => all_dead = false,
             }
         }
-        // In execve(2) a thread swaps numbers with its dead leader, which then is released: it may be
-        // missing, or the leader be seen twice. The leader's number has a live task after that.
-        if all_seen
-            && proc
-                .stat(pid, &mut buf)?
-                .is_none_or(|stat| stat.leader_exited())
-        {
+        if exiting.is_some() {
+            return Ok(exiting);
+        }
+        let Some(leader) = proc.stat(pid, &mut buf)? else {
+            return Ok(None);
+        };
+        if leader.is_zombie() {
             return Ok(None);
         }
+        // The list may be older than a thread that has started since and outlived its leader. And in
+        // execve(2) a thread swaps numbers with its dead leader, which then is released: that one may
+        // be missing, or be seen twice. So dead threads that stay, as those which a tracer has not
+        // waited for, must be all there are, and so twice.
+        all_dead &= leader.leader_exited() && usize::try_from(leader.threads) == Ok(threads.len());
+        let seen = all_dead.then_some(threads);
+        if seen.is_some() && seen == dead {
+            return Ok(None);
+        }
+        dead = seen;
     }
 }
 
