@@ -84,12 +84,7 @@ pub fn processes_where(mut keep: impl FnMut(&Candidate<'_>) -> bool) -> Result<V
 /// `Proc`: /proc cannot be used. `Io`: `dir` cannot be resolved, or reading /proc failed.
 pub fn pids_with_cwd_under(dir: &Path) -> Result<Vec<u32>> {
     let dir = resolved(dir).map_err(|e| Error::io(format!("resolve {}", dir.display()), e))?;
-    pids_where(|candidate| {
-        Ok(candidate
-            .dir
-            .cwd_before_deletion(candidate.leader_exited())?
-            .starts_with(&dir))
-    })
+    pids_where(|candidate| Ok(candidate.dir.cwd_before_deletion()?.starts_with(&dir)))
 }
 
 /// The processes that were started with `key` set to `value`, ascending: it finds daemons that left
@@ -265,7 +260,7 @@ impl Candidate<'_> {
     /// # Errors
     /// It is gone, a zombie or a kernel thread, or may not be read.
     pub fn exe(&self) -> io::Result<PathBuf> {
-        self.dir.link(Link::Exe, self.leader_exited())
+        self.dir.link(Link::Exe)
     }
 
     /// Its working directory (proc_pid_cwd(5)), with ` (deleted)` behind it if it was.
@@ -273,7 +268,7 @@ impl Candidate<'_> {
     /// # Errors
     /// It is gone or a zombie, or may not be read.
     pub fn cwd(&self) -> io::Result<PathBuf> {
-        self.dir.link(Link::Cwd, self.leader_exited())
+        self.dir.link(Link::Cwd)
     }
 
     /// A variable of the environment it was started with (proc_pid_environ(5)); the first, as
@@ -296,10 +291,6 @@ impl Candidate<'_> {
     /// It is gone, or may not be read.
     pub fn uid(&self) -> io::Result<u32> {
         self.dir.uid()
-    }
-
-    fn leader_exited(&self) -> bool {
-        self.stat.leader_exited()
     }
 
     fn settled(&self, file: &str, stat: &mut Vec<u8>) -> io::Result<Vec<u8>> {

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -257,45 +257,55 @@ impl Dir {
     }
 
     /// The target of the link `exe` or `cwd`, of a live thread where the leader has exited.
-    pub(super) fn link(&self, link: Link, leader_exited: bool) -> io::Result<PathBuf> {
-        if leader_exited {
-            let path = self.path(leader_exited)?.join(match link {
-                Link::Exe => "exe",
-                Link::Cwd => "cwd",
-            });
-            return self.still(std::fs::read_link(path)?);
+    pub(super) fn link(&self, link: Link) -> io::Result<PathBuf> {
+        let (name, read) = match link {
+            Link::Exe => ("exe", self.dir.exe()),
+            Link::Cwd => ("cwd", self.dir.cwd()),
+        };
+        match read.map_err(plain) {
+            Err(e) if is_absent(&e) => self.by_path(|path| std::fs::read_link(path.join(name))),
+            read => read,
         }
-        match link {
-            Link::Exe => self.dir.exe(),
-            Link::Cwd => self.dir.cwd(),
-        }
-        .map_err(plain)
     }
 
     /// The working directory, under the path it had if it was deleted.
-    pub(super) fn cwd_before_deletion(&self, leader_exited: bool) -> io::Result<PathBuf> {
-        let shown = self.link(Link::Cwd, leader_exited)?;
+    pub(super) fn cwd_before_deletion(&self) -> io::Result<PathBuf> {
+        let shown = self.link(Link::Cwd)?;
         let Some(path) = shown.as_os_str().as_bytes().strip_suffix(b" (deleted)") else {
             return Ok(shown);
         };
         // The name may end so by itself: then the path leads to where the process is.
-        let here = std::fs::metadata(self.path(leader_exited)?.join("cwd"))?;
-        self.still(match std::fs::metadata(&shown) {
+        let here = self.by_path(|path| std::fs::metadata(path.join("cwd")))?;
+        Ok(match std::fs::metadata(&shown) {
             Ok(there) if (there.dev(), there.ino()) == (here.dev(), here.ino()) => shown,
             _ => OsStr::from_bytes(path).into(),
         })
     }
 
-    /// The path of the process, or of a live thread where the leader has exited. What is read by it
-    /// may be a successor's, unless [`Dir::still`] says otherwise.
-    fn path(&self, leader_exited: bool) -> io::Result<PathBuf> {
-        let mut path = PathBuf::from(format!("/proc/{}", self.pid.get()));
-        if leader_exited {
-            if let Some(tid) = live_thread(self.pid)? {
+    /// Reads by the path of the process, or of a live thread where the leader has exited.
+    fn by_path<T>(&self, read: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
+        let absent = || Err(io::ErrorKind::NotFound.into());
+        let mut buf = Vec::new();
+        for _ in 0..EXEC_PAUSES {
+            let seen = match self.stat(&mut buf)? {
+                Some(seen) if !seen.is_zombie() => seen,
+                _ => return absent(),
+            };
+            let mut path = PathBuf::from(format!("/proc/{}", self.pid.get()));
+            if seen.leader_exited() {
+                let Some(tid) = live_thread(self.pid)? else {
+                    return absent();
+                };
                 path.extend(["task", &tid.get().to_string()]);
             }
+            match read(&path) {
+                // A leader on its way out has neither program nor directory before it shows that it
+                // has exited, and in execve(2) a thread then takes its place. No descriptor tells.
+                Err(e) if is_absent(&e) && !seen.is_kernel_thread() => sys::sleep(EXEC_PAUSE),
+                read => return self.still(read?),
+            }
         }
-        Ok(path)
+        absent()
     }
 
     /// What was read by its number, if the number is still its own.

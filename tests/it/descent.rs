@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use process_kill::{ErrorKind, ProcessId, descendant_pids, descendants, pids_matching};
+use process_kill::{
+    ErrorKind, ProcessId, descendant_pids, descendants, pids_matching, pids_with_cwd_under,
+};
 
 use super::fixture::{Victim, eventually, states, stubborn};
 
@@ -210,6 +212,22 @@ fn who_executes_a_program_by_a_thread_keeps_its_command_line() {
     let pids: BTreeSet<u32> = victims.iter().map(Victim::pid).collect();
     for round in 0..200 {
         let found = BTreeSet::from_iter(pids_matching(&mark).unwrap());
+        assert_eq!(found, pids, "round {round}");
+    }
+}
+
+#[test]
+fn who_executes_a_program_by_a_thread_keeps_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |_| {
+        let mut command = stubborn("execs");
+        command.current_dir(dir.path());
+        Victim::spawn(command)
+    };
+    let victims: Vec<Victim> = (0..6).map(start).collect();
+    let pids: BTreeSet<u32> = victims.iter().map(Victim::pid).collect();
+    for round in 0..200 {
+        let found = BTreeSet::from_iter(pids_with_cwd_under(dir.path()).unwrap());
         assert_eq!(found, pids, "round {round}");
     }
 }
