@@ -296,15 +296,23 @@ pub(super) fn is_nobody(pid: Pid) -> bool {
 }
 
 fn was_reaped(pidfd: BorrowedFd<'_>) -> bool {
-    matches!(sys::pidfd_send_signal(pidfd, 0, Scope::Process), Err(e) if e.raw_os_error() == Some(libc::ESRCH))
+    match sys::pidfd_send_signal(pidfd, 0, Scope::Process) {
+        // EPERM is also what a stranger answers that is still there.
+        Err(e) if is_filtered(&e) => polls(pidfd, Event::HungUp).unwrap_or(false),
+        sent => matches!(sent, Err(e) if e.raw_os_error() == Some(libc::ESRCH)),
+    }
 }
 
 fn has_ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+    polls(pidfd, Event::Readable)
+}
+
+fn polls(pidfd: BorrowedFd<'_>, event: Event) -> io::Result<bool> {
     loop {
-        match sys::ppoll([Some(pidfd)], Event::Readable, Some(Duration::ZERO)) {
+        match sys::ppoll([Some(pidfd)], event, Some(Duration::ZERO)) {
             // A pending signal interrupts even a poll that does not wait.
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            ended => return ended.map(|[ended]| ended),
+            polled => return polled.map(|[is_so]| is_so),
         }
     }
 }

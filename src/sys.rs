@@ -187,6 +187,8 @@ pub(super) enum Event {
     Readable,
     /// `POLLPRI`: a file of cgroup v2 has changed.
     Changed,
+    /// `POLLHUP` alone: of a pidfd, that the process was reaped (Linux 6.9).
+    HungUp,
 }
 
 /// ppoll(2): which are ready, or hung up; `None` is never. Without a timeout it waits for ever.
@@ -200,6 +202,7 @@ pub(super) fn ppoll<const N: usize>(
     let events = match event {
         Event::Readable => libc::POLLIN,
         Event::Changed => libc::POLLPRI,
+        Event::HungUp => 0,
     };
     let mut polls = fds.map(|fd| libc::pollfd {
         // A negative one is passed over.

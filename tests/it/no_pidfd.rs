@@ -5,6 +5,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use process_kill::child::Registry;
 use process_kill::{
     ErrorKind, Kill, Outcome, Process, ProcessId, Reason, sigkill_pids_and_verify, wait_until_gone,
 };
@@ -391,6 +392,38 @@ fn permission_is_told_where_the_signal_alone_is_forbidden() {
             let error = as_nobody(|| sigkill_pids_and_verify(&[pid])).unwrap_err();
             assert_eq!(reasons(&error), [(pid, Reason::NotPermitted)]);
             assert!(victim.answers());
+        });
+    }
+}
+
+/// What was reaped polls `POLLHUP` since Linux 6.9, which no filter of the signal hides.
+#[test]
+fn a_later_group_is_spared_where_the_signal_alone_is_forbidden() {
+    let test = "a_later_group_is_spared_where_the_signal_alone_is_forbidden";
+    if !is_root(test)
+        || !alone!(a_later_group_is_spared_where_the_signal_alone_is_forbidden in OWN_PIDS)
+    {
+        return;
+    }
+    let me = ProcessId::of(std::process::id()).unwrap().unwrap();
+    if me.to_string().contains(":-:") {
+        println!("skipped: {test} needs the pidfds of Linux 6.9");
+        return;
+    }
+    for errno in [libc::ENOSYS, libc::EPERM] {
+        filtered(&[libc::SYS_pidfd_send_signal], errno, || {
+            let mut old = Victim::start("setpgid");
+            let pid = old.pid();
+            let registry = Registry::new();
+            let ticket = registry.add_group(pid).unwrap();
+            old.let_go();
+            old.all_gone();
+            old.child().wait().unwrap();
+            let mut later = Victim::start(&format!("reuse={pid} setpgid"));
+            assert_eq!(later.ready, [(pid, None)]);
+            assert!(registry.kill_all(&Kill::now()).unwrap().is_empty());
+            assert!(later.answers());
+            drop(ticket);
         });
     }
 }
