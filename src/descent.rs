@@ -30,7 +30,7 @@ pub(super) fn tree(root: Pid) -> Result<Vec<Kin>> {
 }
 
 /// Everyone below `root`, parents first, each once.
-fn breadth_first<E>(
+pub(super) fn breadth_first<E>(
     root: Pid,
     mut children: impl FnMut(Pid) -> std::result::Result<Vec<Pid>, E>,
 ) -> std::result::Result<Vec<Kin>, E> {

@@ -751,7 +751,7 @@ pub(super) fn group_to_kill(number: u32) -> Result<ProcessGroup> {
 }
 
 /// Who is never signalled, whoever asks.
-fn refusal(pid: Pid, pinned: Option<&Pinned>) -> Option<Reason> {
+pub(super) fn refusal(pid: Pid, pinned: Option<&Pinned>) -> Option<Reason> {
     match pinned {
         _ if pid.is_init() => Some(Reason::Init),
         _ if pid.is_caller() => Some(Reason::Caller),

@@ -83,7 +83,7 @@ impl Pattern {
         self.matches(line)
     }
 
-    fn matches(&self, line: &mut Vec<u8>) -> io::Result<bool> {
+    pub(super) fn matches(&self, line: &mut Vec<u8>) -> io::Result<bool> {
         match self {
             Pattern::Literal(text) => Ok(sys::memmem(line, text)),
             Pattern::Regex(regex) => {

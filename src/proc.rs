@@ -432,7 +432,7 @@ impl<'a> Stat<'a> {
     }
 
     /// Between the new memory map and its arguments: `cmdline` and `environ` read empty.
-    fn is_in_exec(&self) -> bool {
+    pub(super) fn is_in_exec(&self) -> bool {
         self.start_code != 1 && self.env_end == 0
     }
 }

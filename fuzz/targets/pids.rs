@@ -1,0 +1,53 @@
+//! Whoever is named, nobody is due a signal but the processes that were, and never init, the caller
+//! or a number that means several. Targets are pinned, and no signal is sent.
+
+#![no_main]
+#![allow(dead_code, reason = "a target needs a part of the source")]
+
+use std::collections::HashSet;
+
+use libfuzzer_sys::fuzz_target;
+
+include!("source.rs");
+
+fuzz_target!(|input: &[u8]| {
+    let (caller, parent) = (std::process::id(), std::os::unix::process::parent_id());
+    let number = |chunk: &[u8]| {
+        let number = u32::from_le_bytes(chunk[1..].try_into().unwrap());
+        match chunk[0] % 8 {
+            0 => caller,
+            1 => parent,
+            2 => number % 4,
+            3 => number % 65536,
+            4 => u32::MAX - number % 4,
+            5 => i32::MAX.unsigned_abs() - 1 + number % 4,
+            // What a cast takes for a group.
+            6 => (number % 65536).wrapping_neg(),
+            _ => number,
+        }
+    };
+    let named: Vec<u32> = input.chunks_exact(5).take(64).map(number).collect();
+    let mut batch = wait::Batch::new();
+    batch.name(named.iter().map(|&number| (number, None)), kill::refusal);
+
+    let distinct: HashSet<u32> = named.iter().copied().collect();
+    assert_eq!(batch.len(), distinct.len());
+    let due: Vec<u32> = (0..batch.len())
+        .filter_map(|at| batch.live(at))
+        .map(sys::Pid::get)
+        .collect();
+    let mut once = HashSet::new();
+    for &pid in &due {
+        assert!(once.insert(pid), "{pid} twice");
+        assert!(distinct.contains(&pid), "{pid} was not named");
+        assert!(
+            pid > 1 && i32::try_from(pid).is_ok(),
+            "{pid} is not one process"
+        );
+        assert_ne!(pid, caller);
+    }
+    // Bad numbers protect nobody.
+    if parent > 1 && distinct.contains(&parent) && std::os::unix::process::parent_id() == parent {
+        assert!(due.contains(&parent), "{parent} was left out");
+    }
+});
