@@ -240,7 +240,8 @@ impl Orphans {
             let is_only_a_group = groups.contains(pgid) && !sessions.contains(pgid);
             !(group.was_replaced() || is_only_a_group && matches!(group.signal(0), Ok(false)))
         });
-        if self.led.is_empty() {
+        let has_own = !groups.is_empty() || !sessions.is_empty();
+        if self.led.is_empty() || (self.adopters.is_empty() && !has_own) {
             return Ok((false, HashSet::new()));
         }
         let mut buf = Vec::new();
