@@ -516,12 +516,17 @@ impl Pinned {
     pub(super) fn is_gone(&self, proc: &mut MaybeProc) -> io::Result<bool> {
         match &self.hold {
             Hold::Pidfd(fd) => has_ended(fd.as_fd()),
-            Hold::Child => match sys::waitid_nowait(self.pid)? {
-                ChildState::Running => Ok(false),
-                // Not ours any more: another thread has reaped it, or SIGCHLD is ignored, which reaps
-                // at once. Whoever has the number now is a successor.
-                ChildState::Exited | ChildState::NotOurs => Ok(true),
-            },
+            Hold::Child => {
+                match sys::waitid_nowait(self.pid)? {
+                    // Or another child of ours, that has got the number. Where /proc does not tell them apart,
+                    // as without a descriptor, it is taken for the one that was named.
+                    ChildState::Running => Ok(self.start_time.is_some()
+                        && self.is_gone_by_start_time(proc).unwrap_or(false)),
+                    // Not ours any more: another thread has reaped it, or SIGCHLD is ignored, which reaps
+                    // at once. Whoever has the number now is a successor.
+                    ChildState::Exited | ChildState::NotOurs => Ok(true),
+                }
+            }
             Hold::StartTime => self.is_gone_by_start_time(proc),
         }
     }
