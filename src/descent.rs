@@ -160,6 +160,13 @@ fn by_parents(root: Pid, proc: &mut Proc) -> io::Result<Vec<Kin>> {
 /// Every process's children, ascending, by one scan of all processes' parents.
 pub(super) fn all_children(proc: &mut Proc) -> io::Result<HashMap<Pid, Vec<Pid>>> {
     const ROUNDS: u32 = 8;
+    // Where some are hidden, who is theirs cannot be told.
+    if proc.is_partial()? {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "/proc hides processes (hidepid)",
+        ));
+    }
     let mut buf = Vec::new();
     let mut parent_of = HashMap::new();
     let mut ask = proc.pids()?;
