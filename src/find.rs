@@ -1,6 +1,8 @@
 //! Which processes: by pattern, by descent, by what they are.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -150,9 +152,16 @@ pub fn descendant_pids(root: u32) -> Result<Vec<u32>> {
 /// # Errors
 /// As [`descendant_pids`].
 pub fn descendants(root: u32) -> Result<Vec<ProcessId>> {
+    let root = process::named(root)?;
     let mut found = Vec::new();
     let mut buf = Vec::new();
-    for Kin { parent, child } in descent::tree(process::named(root)?)? {
+    // Whose children are no strangers: the number of one that was listed may have gone to another
+    // process before its list was read.
+    let mut kin = HashSet::from([root]);
+    for Kin { parent, child } in descent::tree(root)? {
+        if !kin.contains(&parent) {
+            continue;
+        }
         let mut identify = || -> io::Result<Option<ProcessId>> {
             let Some(dir) = Dir::open(child)? else {
                 return Ok(None);
@@ -163,7 +172,10 @@ pub fn descendants(root: u32) -> Result<Vec<ProcessId>> {
                 _ => Ok(None),
             }
         };
-        found.extend(identify().map_err(|e| proc::reading(child, e))?);
+        if let Some(id) = identify().map_err(|e| proc::reading(child, e))? {
+            kin.insert(child);
+            found.push(id);
+        }
     }
     Ok(found)
 }
@@ -299,6 +311,15 @@ impl Candidate<'_> {
             true => Ok(bytes),
             false => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+}
+
+impl fmt::Debug for Candidate<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Candidate")
+            .field("pid", &self.pid())
+            .field("name", &self.name())
+            .finish_non_exhaustive()
     }
 }
 
