@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use divan::Bencher;
 use idle::Idle;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use process_kill::{Report, sigkill_pids_and_verify};
+use nix::unistd::{Pid, setpgid};
+use process_kill::{Report, descendant_pids, kill_tree_and_verify, sigkill_pids_and_verify};
 
 fn main() {
     divan::main();
@@ -23,7 +24,7 @@ mod one {
     fn bare_system_calls(bencher: Bencher<'_, '_>) {
         bencher
             .with_inputs(|| start(1))
-            .bench_local_refs(|idle| bare(idle));
+            .bench_local_refs(|idle| bare(&idle.pids));
     }
 
     #[divan::bench]
@@ -42,7 +43,7 @@ mod hundred {
     fn bare_system_calls(bencher: Bencher<'_, '_>) {
         bencher
             .with_inputs(|| start(100))
-            .bench_local_refs(|idle| bare(idle));
+            .bench_local_refs(|idle| bare(&idle.pids));
     }
 
     #[divan::bench]
@@ -50,6 +51,84 @@ mod hundred {
         bencher
             .with_inputs(|| start(100))
             .bench_local_refs(|idle| verified(idle));
+    }
+}
+
+/// A tree of a hundred, of which the root and nine others have children; and the same set by pid.
+#[divan::bench_group(sample_size = 1, sample_count = 30)]
+mod tree {
+    use super::*;
+
+    #[divan::bench]
+    fn bare_system_calls(bencher: Bencher<'_, '_>) {
+        bencher
+            .with_inputs(|| Tree::start(false))
+            .bench_local_refs(|tree| {
+                bare(&tree.pids);
+            });
+    }
+
+    #[divan::bench]
+    fn sigkill_pids_and_verify(bencher: Bencher<'_, '_>) {
+        bencher
+            .with_inputs(|| Tree::start(false))
+            .bench_local_refs(|tree| super::sigkill_pids_and_verify(&tree.pids).unwrap());
+    }
+
+    #[divan::bench(args = [0, 300, 3000])]
+    fn kill_tree_and_verify(bencher: Bencher<'_, '_>, others: usize) {
+        killed_among(bencher, others, false);
+    }
+
+    /// Orphans are looked for among all processes.
+    #[divan::bench(args = [0, 300, 3000])]
+    fn that_leads_its_group(bencher: Bencher<'_, '_>, others: usize) {
+        killed_among(bencher, others, true);
+    }
+
+    fn killed_among(bencher: Bencher<'_, '_>, others: usize, leads: bool) {
+        let others = start(others);
+        bencher
+            .with_inputs(|| Tree::start(leads))
+            .bench_local_refs(|tree| {
+                let report = super::kill_tree_and_verify(tree.root.pid()).unwrap();
+                assert_eq!(report.len(), 100);
+                report
+            });
+        drop(others);
+    }
+}
+
+struct Tree {
+    root: Idle,
+    /// The root first.
+    pids: Vec<u32>,
+}
+
+impl Tree {
+    fn start(leads: bool) -> Tree {
+        const BRANCHES: usize = 9;
+        const TWIGS: usize = 10;
+        let root = Idle::with(|| {
+            if leads {
+                setpgid(Pid::from_raw(0), Pid::from_raw(0)).unwrap();
+            }
+            for _ in 0..BRANCHES {
+                std::mem::forget(Idle::with(|| {
+                    for _ in 0..TWIGS {
+                        std::mem::forget(Idle::start());
+                    }
+                }));
+            }
+        });
+        loop {
+            let mut pids = vec![root.pid()];
+            pids.extend(descendant_pids(root.pid()).unwrap());
+            if pids.len() == 1 + BRANCHES + BRANCHES * TWIGS {
+                return Tree { root, pids };
+            }
+            std::thread::yield_now();
+        }
     }
 }
 
@@ -71,9 +150,9 @@ fn verified(crowd: &Crowd) -> Report {
 }
 
 /// Opens all, signals all, and waits for the one killed last first, as the crate does.
-fn bare(crowd: &Crowd) {
+fn bare(pids: &[u32]) {
     let open = |&pid| pidfd_open(pid);
-    let pidfds: Vec<OwnedFd> = crowd.pids.iter().map(open).collect();
+    let pidfds: Vec<OwnedFd> = pids.iter().map(open).collect();
     for pidfd in &pidfds {
         pidfd_send_sigkill(pidfd);
     }

@@ -449,12 +449,11 @@ fn heir(stay: bool) {
         unsafe {
             libc::signal(libc::SIGTERM, libc::SIG_IGN);
             match libc::fork() {
-                0 => {
-                    libc::write(1, c"heir\n".as_ptr().cast(), 5);
-                    idle()
-                }
-                _ if stay => {}
-                _ => libc::_exit(0),
+                0 => idle(),
+                _ => libc::write(1, c"heir\n".as_ptr().cast(), 5),
+            };
+            if !stay {
+                libc::_exit(0);
             }
         }
     }

@@ -93,7 +93,10 @@ fn nested_cgroups_are_killed_and_others_are_not() {
     inner = outer.below("inner");
     deepest = inner.below("deepest");
     let sibling = outer.below("sibling");
-    for kill in [Kill::now(), Kill::graceful().grace(PATIENCE)] {
+    for kill in [
+        Kill::now().verify_within(PATIENCE),
+        Kill::graceful().grace(PATIENCE),
+    ] {
         let mut victims = ["", "{ setsid }", ""].map(Victim::start);
         let mut stranger = Victim::start("");
         inner.take(&victims[0].pids());
@@ -124,7 +127,10 @@ fn who_forks_all_the_time_is_killed_with_its_cgroup() {
         // They leave group, session and tree, but not the cgroup.
         command.env("STUBBORN", "{ leapfrog } { leapfrog }");
         let mut victim = Victim::spawn(command);
-        Kill::now().cgroup(&cgroup.0).unwrap();
+        Kill::now()
+            .verify_within(PATIENCE)
+            .cgroup(&cgroup.0)
+            .unwrap();
         assert!(!cgroup.is_populated());
         victim.all_gone();
     }
@@ -138,7 +144,10 @@ fn a_frozen_cgroup_is_killed_and_stays_frozen() {
     let mut victim = Victim::start("{ }");
     cgroup.take(&victim.pids());
     cgroup.write("cgroup.freeze", "1");
-    let report = Kill::now().cgroup(&cgroup.0).unwrap();
+    let report = Kill::now()
+        .verify_within(PATIENCE)
+        .cgroup(&cgroup.0)
+        .unwrap();
     assert_eq!(report.pids(Outcome::Killed).len(), 2);
     victim.all_gone();
     let frozen = fs::read_to_string(cgroup.0.join("cgroup.freeze")).unwrap();
@@ -152,7 +161,10 @@ fn a_threaded_cgroup_is_killed_by_freezing_it() {
     };
     let threaded = domain.below("threads");
     threaded.write("cgroup.type", "threaded");
-    for kill in [Kill::now(), Kill::graceful().grace(PATIENCE)] {
+    for kill in [
+        Kill::now().verify_within(PATIENCE),
+        Kill::graceful().grace(PATIENCE),
+    ] {
         let mut victim = Victim::start("threads=3");
         let mut rest = Victim::start("");
         domain.take(&victim.pids());
@@ -193,7 +205,7 @@ fn what_is_no_cgroup_or_not_to_be_killed_is_refused() {
         Path::new(""),
         Path::new("/proc"),
     ] {
-        for kill in [Kill::now(), Kill::graceful()] {
+        for kill in [Kill::now().verify_within(PATIENCE), Kill::graceful()] {
             let error = kill.cgroup(dir).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Refused, "{}", dir.display());
         }
@@ -213,7 +225,10 @@ fn a_cgroup_that_holds_the_caller_is_refused() {
     outer.take(&victim.pids());
     inner.take(&[std::process::id()]);
     let refused = [&outer, &inner].map(|cgroup| {
-        let error = Kill::now().cgroup(&cgroup.0).unwrap_err();
+        let error = Kill::now()
+            .verify_within(PATIENCE)
+            .cgroup(&cgroup.0)
+            .unwrap_err();
         error.kind()
     });
     // Back to where it can be removed.
@@ -246,7 +261,10 @@ fn a_threaded_cgroup_that_holds_a_thread_of_the_caller_is_refused() {
         ended.recv().unwrap();
     });
     threaded.write("cgroup.threads", &told.recv().unwrap());
-    let error = Kill::now().cgroup(&threaded.0).unwrap_err();
+    let error = Kill::now()
+        .verify_within(PATIENCE)
+        .cgroup(&threaded.0)
+        .unwrap_err();
     end.send(()).unwrap();
     thread.join().unwrap();
     fs::write(

@@ -22,7 +22,7 @@ fn reap_all() {
 fn leapfroggers_lose(runs: u32) {
     for _ in 0..runs {
         let mut victim = Victim::start("{ leapfrog } { setsid { exit } }");
-        let report = Kill::now().children().unwrap();
+        let report = Kill::now().verify_within(PATIENCE).children().unwrap();
         assert_eq!(report.coverage(), Coverage::Exact);
         victim.all_gone();
         reap_all();
@@ -87,7 +87,7 @@ fn obedient_children_exit_and_stubborn_ones_are_killed() {
     }
     adopt_orphans().unwrap();
     let mut victim = Victim::start("{ { } ignore=TERM } { heir }");
-    let kill = Kill::graceful().grace(Duration::from_millis(200));
+    let kill = Kill::graceful().grace(Duration::from_secs(1));
     let report = kill.children().unwrap();
     assert_eq!(victim.line(), "heir");
     assert_eq!(report.coverage(), Coverage::Exact);
@@ -105,7 +105,10 @@ fn children_that_may_not_be_signalled_are_left_as_they_were() {
         return;
     }
     adopt_orphans().unwrap();
-    for kill in [Kill::now(), Kill::graceful().grace(PATIENCE)] {
+    for kill in [
+        Kill::now().verify_within(PATIENCE),
+        Kill::graceful().grace(PATIENCE),
+    ] {
         let mut stopped = Victim::start("stop");
         let mut forbidden = Victim::start("");
         let mut permitted = Victim::start("nobody");

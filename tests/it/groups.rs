@@ -40,7 +40,7 @@ fn an_obedient_group_led_by_an_unreaped_child_takes_no_grace() {
 #[test]
 fn members_that_outlive_a_reaped_leader_are_killed() {
     for kill in [
-        Kill::now(),
+        Kill::now().verify_within(PATIENCE),
         Kill::graceful().grace(Duration::from_millis(50)),
     ] {
         let mut victim = group("{ ignore=TERM } { } exit");
@@ -86,7 +86,7 @@ fn an_empty_group_is_an_empty_report_at_once() {
     victim.until_zombie();
     // First only a zombie has the number, then nobody.
     for _ in 0..2 {
-        for kill in [Kill::now(), Kill::graceful()] {
+        for kill in [Kill::now().verify_within(PATIENCE), Kill::graceful()] {
             let kill = kill.verify_within(PATIENCE).grace(PATIENCE);
             let report = kill.groups(&[victim.pid()]).unwrap();
             assert!(report.is_empty());
@@ -94,7 +94,13 @@ fn an_empty_group_is_an_empty_report_at_once() {
         }
         victim.child().wait().unwrap();
     }
-    assert!(Kill::now().groups(&[]).unwrap().is_empty());
+    assert!(
+        Kill::now()
+            .verify_within(PATIENCE)
+            .groups(&[])
+            .unwrap()
+            .is_empty()
+    );
     // A process that leads no group is not what was named.
     let mut victim = group("{ }");
     assert!(kill_process_group(victim.others()[0]).unwrap().is_empty());
@@ -108,7 +114,7 @@ fn one_bad_number_refuses_all_groups() {
     let child = victim.others()[0];
     eventually("the stop", || states(child) == ['T']);
     for bad in [0, 1, 1 << 31, u32::MAX, own] {
-        for kill in [Kill::now(), Kill::graceful()] {
+        for kill in [Kill::now().verify_within(PATIENCE), Kill::graceful()] {
             for pgids in [&[victim.pid(), bad][..], &[bad, victim.pid()], &[bad]] {
                 let error = kill.groups(pgids).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Refused, "{bad}");
@@ -132,9 +138,9 @@ fn who_left_the_group_lives_on() {
 
 #[test]
 fn members_that_are_forked_meanwhile_are_killed() {
-    for _ in 0..3 {
+    {
         let mut victim = group("{ heir } { heir=stay }");
-        let kill = Kill::graceful().grace(Duration::from_millis(200));
+        let kill = Kill::graceful().grace(Duration::from_secs(1));
         let report = kill.groups(&[victim.pid()]).unwrap();
         assert_eq!([victim.line(), victim.line()], ["heir", "heir"]);
         assert_eq!(report.len(), 5);
@@ -148,7 +154,10 @@ fn members_that_may_not_be_signalled_survive() {
     if !is_root("members_that_may_not_be_signalled_survive") {
         return;
     }
-    for kill in [Kill::now(), Kill::graceful().grace(PATIENCE)] {
+    for kill in [
+        Kill::now().verify_within(PATIENCE),
+        Kill::graceful().grace(PATIENCE),
+    ] {
         let victim = group("{ } { nobody }");
         let begun = Instant::now();
         let kill = kill.verify_within(PATIENCE);
@@ -176,7 +185,10 @@ fn who_is_reaped_at_once_was_killed_all_the_same() {
             sleep.arg("60").process_group(pgid).spawn().unwrap()
         })
         .collect();
-    let report = Kill::now().groups(&[leader.pid()]).unwrap();
+    let report = Kill::now()
+        .verify_within(PATIENCE)
+        .groups(&[leader.pid()])
+        .unwrap();
     assert_eq!(report.pids(Outcome::Exited), []);
     assert_eq!(report.pids(Outcome::Killed).len(), 101);
     drop(members);

@@ -25,7 +25,11 @@ fn pairs_that_start_each_other_lose() {
         let mut victim = marked("pair", &mark);
         victim.line();
         let grace = Duration::from_millis(if run % 4 == 0 { 20 } else { 0 });
-        let report = Kill::now().grace(grace).matching(&mark).unwrap();
+        let report = Kill::now()
+            .verify_within(PATIENCE)
+            .grace(grace)
+            .matching(&mark)
+            .unwrap();
         assert!(report.len() >= 2);
         victim.all_gone();
         assert_eq!(process_kill::pids_matching(&mark).unwrap(), []);
@@ -63,7 +67,13 @@ fn neither_the_caller_nor_its_ancestors_are_killed() {
     assert_eq!(report.pids(Outcome::Exited), [victim.pid()]);
     victim.all_gone();
     assert!(matches!(states(parent)[..], ['S']));
-    assert!(Kill::now().matching(MARK).unwrap().is_empty());
+    assert!(
+        Kill::now()
+            .verify_within(PATIENCE)
+            .matching(MARK)
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[test]
@@ -96,7 +106,7 @@ fn a_bad_pattern_kills_nobody() {
     let mark = mark("bad");
     let mut victim = marked("", &mark);
     for pattern in ["", &format!("({mark}"), &format!("{mark}["), "a\0b"] {
-        for kill in [Kill::now(), Kill::graceful()] {
+        for kill in [Kill::now().verify_within(PATIENCE), Kill::graceful()] {
             let error = kill.matching(pattern).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Pattern, "{pattern}");
         }
@@ -107,7 +117,7 @@ fn a_bad_pattern_kills_nobody() {
 #[test]
 fn no_match_is_an_empty_report_at_once() {
     let begun = Instant::now();
-    for kill in [Kill::now(), Kill::graceful()] {
+    for kill in [Kill::now().verify_within(PATIENCE), Kill::graceful()] {
         let report = kill.matching(&mark("[n]obody")).unwrap();
         assert!(report.is_empty());
     }
