@@ -54,7 +54,7 @@ impl Victim {
     }
 
     /// `Err` is what one of them says instead of being ready.
-    fn try_spawn(mut command: Command) -> Result<Victim, String> {
+    pub fn try_spawn(mut command: Command) -> Result<Victim, String> {
         let spec = command
             .get_envs()
             .find_map(|(key, value)| (key == "STUBBORN").then_some(value?));

@@ -23,4 +23,5 @@ mod proc_missing;
 mod refusal;
 mod registry;
 mod respawn;
+mod torture;
 mod tree;
