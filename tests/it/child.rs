@@ -15,10 +15,11 @@ use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use process_kill::child::{CommandExt, Group, Limits, Managed};
-use process_kill::{ErrorKind, Kill, Outcome, ProcessId, pids_in_group, pids_in_session};
+use process_kill::{ErrorKind, Outcome, ProcessId, pids_in_group, pids_in_session};
 
 use super::fixture::{
-    PATIENCE, Victim, alone, eventually, is_root, open_descriptors, readable, states, stubborn,
+    PATIENCE, Victim, alone, eventually, is_root, open_descriptors, patient, readable, states,
+    stubborn,
 };
 
 const GROUPS: [Group; 3] = [Group::Inherit, Group::New, Group::NewSession];
@@ -165,7 +166,7 @@ fn a_group_that_cannot_be_joined_is_an_error() {
 fn stop_ends_the_tree_and_the_true_status_is_kept() {
     for group in GROUPS {
         let mut crew = Crew::start("ignore=TERM { { ignore=TERM } } { setsid { } }", group);
-        let how = Kill::graceful().grace(Duration::from_millis(50));
+        let how = patient().grace(Duration::from_millis(50));
         let report = crew.managed.stop(&how).unwrap();
         assert_eq!(
             sorted(report.iter().map(|(pid, _)| pid).collect()),
@@ -187,7 +188,7 @@ fn stop_leaves_the_reaping_of_others_to_their_parents() {
     let mut other = Command::new("true").spawn().unwrap();
     let other_pid = other.id();
     eventually("a zombie", || states(other_pid) == ['Z']);
-    crew.managed.stop(&Kill::now()).unwrap();
+    crew.managed.stop(&patient()).unwrap();
     assert_eq!(states(other_pid), ['Z']);
     assert!(other.wait().unwrap().success());
 }
@@ -202,7 +203,7 @@ fn orphans_in_the_own_group_or_session_end_with_it() {
             let mut crew = Crew::start(spec, group);
             parent_exits(&crew);
             if by_stop {
-                crew.managed.stop(&Kill::now()).unwrap();
+                crew.managed.stop(&patient()).unwrap();
             } else {
                 let own = crew.managed.process_id();
                 drop(std::mem::replace(
@@ -225,7 +226,7 @@ fn members_that_outlive_a_leader_long_waited_for_are_ended() {
             assert_eq!(crew.managed.wait().unwrap().code(), Some(3));
             assert!(crew.pids.len() == 2 && is_alive(crew.pids.iter().find(|&&p| p != pid)));
             if by_stop {
-                let report = crew.managed.stop(&Kill::now()).unwrap();
+                let report = crew.managed.stop(&patient()).unwrap();
                 assert_eq!(report.pids(Outcome::Killed).len(), 1);
                 assert_eq!(crew.managed.wait().unwrap().code(), Some(3));
             } else {
@@ -301,7 +302,7 @@ fn a_group_that_is_not_its_own_is_not_signalled() {
         for by_stop in [true, false] {
             let mut crew = Crew::start("ignore=TERM { }", group);
             if by_stop {
-                let how = Kill::graceful().grace(Duration::from_millis(50));
+                let how = patient().grace(Duration::from_millis(50));
                 let report = crew.managed.stop(&how).unwrap();
                 assert_eq!(
                     sorted(report.iter().map(|(pid, _)| pid).collect()),
@@ -452,7 +453,7 @@ fn children_are_ended_where_sigchld_is_ignored() {
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
     for group in GROUPS {
         let mut crew = Crew::start("ignore=TERM { }", group);
-        crew.managed.stop(&Kill::now()).unwrap();
+        crew.managed.stop(&patient()).unwrap();
         crew.all_gone();
         assert_eq!(crew.managed.wait().unwrap_err().kind(), ErrorKind::Io);
 
@@ -478,7 +479,7 @@ fn no_descriptor_is_leaked() {
     for group in GROUPS {
         for _ in 0..3 {
             let mut crew = Crew::start("{ }", group);
-            crew.managed.stop(&Kill::now()).unwrap();
+            crew.managed.stop(&patient()).unwrap();
             drop(crew);
             drop(Crew::start("{ }", group));
             let mut command = Command::new("sh");
@@ -504,13 +505,13 @@ fn a_child_of_another_user_is_a_survivor_that_can_be_stopped_later() {
     }
     let mut crew = Crew::start("", Group::New);
     let managed = &mut crew.managed;
-    let error = super::fixture::as_nobody(|| managed.stop(&Kill::now()).unwrap_err());
+    let error = super::fixture::as_nobody(|| managed.stop(&patient()).unwrap_err());
     assert_eq!(error.kind(), ErrorKind::Survivors);
     assert_eq!(
         super::fixture::reasons(&error),
         [(crew.pids[0], process_kill::Reason::NotPermitted)]
     );
     assert!(crew.answers());
-    crew.managed.stop(&Kill::now()).unwrap();
+    crew.managed.stop(&patient()).unwrap();
     crew.all_gone();
 }

@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
-use process_kill::{Error, Outcome, Process, ProcessId, Reason, Report};
+use process_kill::{Error, Kill, Outcome, Process, ProcessId, Reason, Report};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 /// How long to wait for what must happen, before a test fails rather than hangs.
@@ -350,6 +350,11 @@ pub fn outcomes(report: &Report) -> Vec<(u32, Outcome)> {
 pub fn reasons(error: &Error) -> Vec<(u32, Reason)> {
     let survivors = error.survivors().iter();
     survivors.map(|s| (s.pid(), s.reason())).collect()
+}
+
+/// SIGKILL at once, and time enough to die on a machine that is busy with other things.
+pub fn patient() -> Kill {
+    Kill::now().verify_within(PATIENCE)
 }
 
 /// How many descriptors this program has open.

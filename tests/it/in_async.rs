@@ -5,10 +5,10 @@ use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use process_kill::{ErrorKind, Kill, Outcome, Process, ProcessId, tokio as asynchronous};
+use process_kill::{ErrorKind, Outcome, Process, ProcessId, tokio as asynchronous};
 use tokio::runtime::{Builder, Runtime};
 
-use super::fixture::{PATIENCE, Victim, filtered, stubborn};
+use super::fixture::{PATIENCE, Victim, filtered, patient, stubborn};
 
 fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
@@ -40,7 +40,7 @@ async fn every_function_has_its_like() {
             .is_empty()
     );
     assert!(
-        asynchronous::matching(Kill::now(), pattern)
+        asynchronous::matching(patient(), pattern)
             .await
             .unwrap()
             .is_empty()
@@ -50,7 +50,7 @@ async fn every_function_has_its_like() {
     let dir = tempfile::tempdir().unwrap();
     let cwd = asynchronous::pids_with_cwd_under(dir.path().into()).await;
     assert!(cwd.unwrap().is_empty());
-    let refused = asynchronous::cgroup(Kill::now(), dir.path().into()).await;
+    let refused = asynchronous::cgroup(patient(), dir.path().into()).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
     let waited = asynchronous::wait_until_gone(vec![child], Duration::ZERO).await;
     assert_eq!(waited.unwrap_err().kind(), ErrorKind::Survivors);
@@ -58,17 +58,17 @@ async fn every_function_has_its_like() {
     assert_eq!(refused.kind(), ErrorKind::Refused);
     let refused = asynchronous::kill_process_group(1).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Refused);
-    let refused = asynchronous::tree(Kill::now(), 1).await.unwrap_err();
+    let refused = asynchronous::tree(patient(), 1).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Refused);
 
-    asynchronous::processes(Kill::now(), ids).await.unwrap();
-    let report = asynchronous::groups(Kill::now(), vec![pid]).await.unwrap();
+    asynchronous::processes(patient(), ids).await.unwrap();
+    let report = asynchronous::groups(patient(), vec![pid]).await.unwrap();
     assert_eq!(report.pids(Outcome::Killed), [pid]);
     let report = asynchronous::sigkill_pids_and_verify(vec![pid])
         .await
         .unwrap();
     assert_eq!(report.pids(Outcome::AlreadyGone), [pid]);
-    let report = asynchronous::pids(Kill::now(), vec![pid]).await.unwrap();
+    let report = asynchronous::pids(patient(), vec![pid]).await.unwrap();
     assert_eq!(report.pids(Outcome::AlreadyGone), [pid]);
     victim.all_gone();
 }
@@ -81,7 +81,7 @@ fn all_children_are_killed() {
     for graceful in [false, true] {
         let mut victim = Victim::start("{ }");
         let report = match graceful {
-            false => current_thread().block_on(asynchronous::children(Kill::now())),
+            false => current_thread().block_on(asynchronous::children(patient())),
             true => current_thread().block_on(asynchronous::kill_all_children()),
         };
         assert!(report.unwrap().len() >= 2);
@@ -112,7 +112,7 @@ fn poll<T>(future: impl Future<Output = T>) -> Poll<T> {
 #[test]
 fn without_a_runtime_it_is_done_in_place() {
     let mut victim = Victim::start("ignore=TERM");
-    let killed = poll(asynchronous::sigkill_pids_and_verify(vec![victim.pid()]));
+    let killed = poll(asynchronous::pids(patient(), vec![victim.pid()]));
     assert!(matches!(killed, Poll::Ready(Ok(_))));
     victim.all_gone();
 }
@@ -120,7 +120,7 @@ fn without_a_runtime_it_is_done_in_place() {
 #[test]
 fn without_a_runtime_a_dropped_future_is_done_all_the_same() {
     let mut victim = Victim::start("ignore=TERM");
-    drop(asynchronous::sigkill_pids_and_verify(vec![victim.pid()]));
+    drop(asynchronous::pids(patient(), vec![victim.pid()]));
     victim.all_gone();
 }
 
@@ -130,7 +130,7 @@ fn dropping_the_future_does_not_call_it_off() {
     for is_polled in [false, true] {
         let victim = Victim::start("ignore=TERM");
         runtime.block_on(async {
-            let kill = asynchronous::sigkill_pids_and_verify(vec![victim.pid()]);
+            let kill = asynchronous::pids(patient(), vec![victim.pid()]);
             if is_polled {
                 // It may be done already.
                 drop(poll(kill));
@@ -161,7 +161,7 @@ fn a_kill_is_done_though_the_runtime_ends_first() {
         let mut victim = Victim::start("ignore=TERM");
         let kill = {
             let _inside = runtime.enter();
-            asynchronous::sigkill_pids_and_verify(vec![victim.pid()])
+            asynchronous::pids(patient(), vec![victim.pid()])
         };
         let mut kill = Box::pin(kill);
         if is_polled {
@@ -186,7 +186,7 @@ fn after_the_runtime_has_ended_it_is_done_in_place() {
     drop(runtime);
     let mut victim = Victim::start("ignore=TERM");
     let _inside = handle.enter();
-    let killed = asynchronous::sigkill_pids_and_verify(vec![victim.pid()]);
+    let killed = asynchronous::pids(patient(), vec![victim.pid()]);
     let report = current_thread().block_on(killed).unwrap();
     assert_eq!(report.pids(Outcome::Killed), [victim.pid()]);
     victim.all_gone();
@@ -197,7 +197,7 @@ fn where_no_thread_can_be_started_it_is_done_in_place() {
     let mut victim = Victim::start("ignore=TERM");
     let pid = victim.pid();
     let killed = filtered(&[libc::SYS_clone, libc::SYS_clone3], libc::EAGAIN, || {
-        current_thread().block_on(async { asynchronous::sigkill_pids_and_verify(vec![pid]).await })
+        current_thread().block_on(async { asynchronous::pids(patient(), vec![pid]).await })
     });
     assert_eq!(killed.unwrap().pids(Outcome::Killed), [pid]);
     victim.all_gone();
@@ -206,7 +206,7 @@ fn where_no_thread_can_be_started_it_is_done_in_place() {
 #[test]
 fn the_runtime_goes_on_during_a_kill() {
     let victim = Victim::start("setpgid ignore=TERM");
-    let kill = Kill::graceful().grace(Duration::from_secs(2));
+    let kill = patient().grace(Duration::from_secs(2));
     let longest = current_thread().block_on(async {
         let killed = asynchronous::groups(kill, vec![victim.pid()]);
         let mut killed = pin!(killed);

@@ -11,7 +11,7 @@ use process_kill::child::{CommandExt, Group, Managed, Registry};
 use process_kill::{ErrorKind, Kill, Outcome, Reason};
 
 use super::child::Crew;
-use super::fixture::{Victim, as_nobody, is_root, reasons};
+use super::fixture::{PATIENCE, Victim, as_nobody, is_root, patient, reasons};
 
 fn sleep(group: Group) -> Managed {
     let mut command = Command::new("sleep");
@@ -28,7 +28,7 @@ fn all_are_killed_and_the_gate_is_closed() {
         .map(|crew| REGISTRY.add(&crew.managed).unwrap());
     let mut group = Victim::start("setpgid { }");
     let ticket = REGISTRY.add_group(group.pid()).unwrap();
-    let report = REGISTRY.kill_all(&Kill::now()).unwrap();
+    let report = REGISTRY.kill_all(&patient()).unwrap();
     assert_eq!(report.pids(Outcome::Killed).len(), 3 * 3 + 2);
     group.all_gone();
     for crew in &mut crews {
@@ -40,7 +40,7 @@ fn all_are_killed_and_the_gate_is_closed() {
     }
     let refused = REGISTRY.add_group(crews[0].managed.id()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Refused);
-    assert!(REGISTRY.kill_all(&Kill::now()).unwrap().is_empty());
+    assert!(REGISTRY.kill_all(&patient()).unwrap().is_empty());
     drop((tickets, ticket));
 }
 
@@ -50,7 +50,7 @@ fn who_has_left_is_not_killed() {
     let mut crew = Crew::start("", Group::New);
     drop(registry.add(&crew.managed).unwrap());
     drop(registry.add_group(crew.managed.id()).unwrap());
-    assert!(registry.kill_all(&Kill::now()).unwrap().is_empty());
+    assert!(registry.kill_all(&patient()).unwrap().is_empty());
     assert!(crew.answers());
 }
 
@@ -61,7 +61,7 @@ fn tickets_of_one_group_are_independent() {
     let first = registry.add_group(group.pid()).unwrap();
     let second = registry.add_group(group.pid()).unwrap();
     drop(first);
-    let report = registry.kill_all(&Kill::now()).unwrap();
+    let report = registry.kill_all(&patient()).unwrap();
     assert_eq!(report.len(), 2);
     group.all_gone();
     drop(second);
@@ -86,7 +86,7 @@ fn a_first_signal_that_is_none_closes_the_gate_and_kills_nobody() {
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
     assert!(crew.answers());
     assert!(registry.add(&crew.managed).is_err());
-    registry.kill_all(&Kill::now()).unwrap();
+    registry.kill_all(&patient()).unwrap();
     crew.all_gone();
     drop(ticket);
 }
@@ -106,7 +106,7 @@ fn survivors_stay_listed() {
         registry.add_group(group.pid()).unwrap(),
     );
     for _ in 0..2 {
-        let error = as_nobody(|| registry.kill_all(&Kill::now()).unwrap_err());
+        let error = as_nobody(|| registry.kill_all(&patient()).unwrap_err());
         assert_eq!(error.kind(), ErrorKind::Survivors);
         let mut survivors = reasons(&error);
         survivors.sort_unstable_by_key(|&(pid, _)| pid);
@@ -116,9 +116,9 @@ fn survivors_stay_listed() {
         weak.all_gone();
         assert!(protected.answers());
     }
-    let report = registry.kill_all(&Kill::now()).unwrap();
+    let report = registry.kill_all(&patient()).unwrap();
     assert_eq!(report.pids(Outcome::Killed).len(), 2);
-    assert!(registry.kill_all(&Kill::now()).unwrap().is_empty());
+    assert!(registry.kill_all(&patient()).unwrap().is_empty());
     drop(ticket);
 }
 
@@ -132,7 +132,7 @@ fn several_may_kill_at_once_while_tickets_are_dropped() {
         for _ in 0..3 {
             scope.spawn(|| {
                 start.wait();
-                registry.kill_all(&Kill::graceful()).unwrap();
+                registry.kill_all(&patient().grace(PATIENCE)).unwrap();
             });
         }
         start.wait();
@@ -159,7 +159,7 @@ fn a_child_is_either_killed_or_refused() {
         thread::scope(|scope| {
             scope.spawn(|| {
                 start.wait();
-                registry.kill_all(&Kill::now()).unwrap();
+                registry.kill_all(&patient()).unwrap();
             });
             for child in &children[..before] {
                 tickets.push(registry.add(child).map_err(|e| e.kind()));
@@ -200,7 +200,7 @@ fn a_thread_that_handles_signals_can_kill_all() {
         signals.thread_block().unwrap();
         tell.send(()).unwrap();
         assert_eq!(signals.wait().unwrap(), Signal::SIGTERM);
-        REGISTRY.kill_all(&Kill::graceful().grace(Duration::from_millis(50)))
+        REGISTRY.kill_all(&patient().grace(Duration::from_millis(50)))
     });
     ready.recv().unwrap();
     let mut crew = Crew::start("ignore=TERM { ignore=TERM }", Group::New);
