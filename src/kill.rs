@@ -110,7 +110,7 @@ impl Kill {
     /// # Errors
     /// `Refused`: `root` is 0, 1, above `i32::MAX`, the caller or one of its ancestors. `Survivors`:
     /// not all are gone, or it is not sure that all were found: then the root is named as
-    /// `Unverifiable`. `Proc`: /proc cannot be used. `Io`: reading it failed.
+    /// `Unverifiable`. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
     ///
     /// ```
     /// let mut sh = std::process::Command::new("sh").args(["-c", "sleep 60 & sleep 60"]).spawn()?;
@@ -132,8 +132,8 @@ impl Kill {
     ///
     /// # Errors
     /// `Refused`: one of the numbers is 0, 1, above `i32::MAX` or the caller's own group; then nothing
-    /// is sent to any. `Survivors`: not all members are gone. `Proc`: /proc cannot be used. `Io`:
-    /// reading it failed.
+    /// is sent to any. `Survivors`: not all members are gone. `Proc` or `Io`: /proc cannot be used or
+    /// read, or no descriptor is free, and nothing was sent.
     ///
     /// # Kernel versions
     /// Linux 6.9 for signals to a group by pidfd; before it, kill(2).
@@ -150,7 +150,7 @@ impl Kill {
     ///
     /// # Errors
     /// `Pattern`: the pattern is empty or bad. `Survivors`: some are not gone, or there are always new
-    /// ones. `Proc`: /proc cannot be used. `Io`: reading it failed.
+    /// ones. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
     pub fn matching(&self, pattern: &str) -> Result<Report> {
         self.run(Matching::of(pattern)?)
     }
@@ -164,7 +164,7 @@ impl Kill {
     ///
     /// # Errors
     /// `Survivors`: not all are gone, or it is not sure that all were found: then the caller is named
-    /// as `Unverifiable`. `Proc`: /proc cannot be used. `Io`: reading it failed.
+    /// as `Unverifiable`. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
     pub fn children(&self) -> Result<Report> {
         self.run(Children::of_caller()?)
     }
@@ -174,8 +174,8 @@ impl Kill {
     ///
     /// # Errors
     /// `Refused`: `dir` is no directory of a cgroup v2 file system, is the root cgroup, or holds the
-    /// caller. `Survivors`: not all are gone. `Proc`: /proc cannot be used. `Io`: reading the cgroup
-    /// failed.
+    /// caller. `Survivors`: not all are gone. `Proc` or `Io`: /proc or the cgroup cannot be read, and
+    /// nothing was sent.
     ///
     /// # Kernel versions
     /// Linux 5.14 for `cgroup.kill`. Before it, and for threaded cgroups, the cgroup is frozen while

@@ -610,7 +610,7 @@ enum Leader {
     /// It was reaped before. While the group has members, no process can get its number.
     Reaped,
     /// It has its number, and there are no pidfds.
-    Unheld,
+    Unheld(Option<ProcessId>),
 }
 
 impl ProcessGroup {
@@ -621,7 +621,7 @@ impl ProcessGroup {
             Opened::Thread => Leader::Reaped,
             Opened::NoRoom(e) => return Err(e),
             Opened::Unsupported if is_nobody(pgid) => Leader::Reaped,
-            Opened::Unsupported => Leader::Unheld,
+            Opened::Unsupported => Leader::Unheld(ProcessId::of(pgid.get()).unwrap_or(None)),
         };
         Ok(ProcessGroup { pgid, leader })
     }
@@ -632,7 +632,10 @@ impl ProcessGroup {
         match &self.leader {
             Leader::Held(fd) => was_reaped(fd.as_fd()) && !is_nobody(self.pgid),
             Leader::Reaped => !is_nobody(self.pgid),
-            Leader::Unheld => false,
+            Leader::Unheld(then) => match ProcessId::of(self.pgid.get()) {
+                Ok(Some(now)) => then.is_some_and(|then| then != now),
+                Ok(None) | Err(_) => false,
+            },
         }
     }
 
@@ -649,7 +652,7 @@ impl ProcessGroup {
                 }
                 sent => sent,
             },
-            Leader::Reaped | Leader::Unheld => sys::kill_group(self.pgid, signal),
+            Leader::Reaped | Leader::Unheld(_) => sys::kill_group(self.pgid, signal),
         };
         match sent {
             Ok(()) => Ok(true),
