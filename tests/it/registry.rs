@@ -187,7 +187,8 @@ fn a_child_is_either_killed_or_refused() {
     }
     println!("{killed} killed, {refused} refused");
     assert_eq!(killed + refused, 1000);
-    assert!(killed > 100 && refused > 100);
+    // Those that were added before the two were let go at each other.
+    assert!(killed >= 450, "{killed}");
 }
 
 #[test]
