@@ -56,6 +56,38 @@ fn killing_escalates() {
 }
 
 #[test]
+fn trees_groups_and_patterns_are_killed_whole() {
+    without_pidfds(|| {
+        let mut tree = Victim::start("ignore=TERM { ignore=TERM { } } thread{ setsid } { stop }");
+        let kill = Kill::graceful().grace(MOMENT);
+        let report = kill.tree(tree.pid()).unwrap();
+        assert_eq!(report.len(), 5);
+        assert_eq!(report.iter().next(), Some((tree.pid(), Outcome::Killed)));
+        tree.all_gone();
+
+        let mut respawner = Victim::start("respawn{ { } }");
+        Kill::now().tree(respawner.pid()).unwrap();
+        respawner.all_gone();
+
+        let mut command = stubborn("{ ignore=TERM } { }");
+        command.process_group(0);
+        let mut group = Victim::spawn(command);
+        let report = kill.groups(&[group.pid()]).unwrap();
+        assert_eq!(report.pids(Outcome::Exited).len(), 2);
+        assert_eq!(report.pids(Outcome::Killed).len(), 1);
+        group.all_gone();
+
+        let mark = format!("no-pidfd-{}-{}", std::process::id(), group.pid());
+        let mut command = stubborn("pair");
+        command.arg(&mark);
+        let mut pair = Victim::spawn(command);
+        pair.line();
+        Kill::now().matching(&mark).unwrap();
+        pair.all_gone();
+    });
+}
+
+#[test]
 fn a_zombie_is_gone() {
     without_pidfds(|| {
         let mut victim = Victim::start("exit");
