@@ -34,8 +34,14 @@ fn main() {
     if std::env::var_os(AGAIN).is_some() {
         exec_by_thread();
     }
-    // SAFETY: an integer.
-    unsafe { libc::alarm(300) };
+    // SAFETY: integers; the default action runs no code of ours.
+    unsafe {
+        libc::alarm(300);
+        // Whoever runs the tests may ignore them, as nohup(1) does, and that would be inherited.
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+    }
     let spec = std::env::var("STUBBORN").unwrap_or_default();
     let words: Vec<&str> = spec.split_whitespace().collect();
     let mut said = format!("ready {}", id());

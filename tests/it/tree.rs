@@ -531,7 +531,7 @@ fn a_member_that_is_held_is_a_survivor_and_the_rest_is_reported() {
     if !is_root("a_member_that_is_held_is_a_survivor_and_the_rest_is_reported") {
         return;
     }
-    let (grace, verify) = (Duration::from_millis(200), Duration::from_millis(400));
+    let (grace, verify) = (Duration::from_millis(200), Duration::from_secs(2));
     let mut victim = Victim::start("{ ignore=TERM } { }");
     let held = victim.others()[0];
     let mut tracer = Victim::start(&format!("trace={held}"));
