@@ -36,7 +36,8 @@ impl Limits {
         }
     }
 
-    /// How long it may run, from the call of [`Managed::output`].
+    /// How long it may run, from the call of [`Managed::output`]. What it takes to end it, by default
+    /// up to 7 s, comes on top.
     pub const fn overall(mut self, overall: Duration) -> Limits {
         self.overall = Some(overall);
         self

@@ -88,7 +88,8 @@ impl Registry {
     /// while killing, so tickets can be dropped and several threads may do this at once.
     ///
     /// # Errors
-    /// As [`Kill::tree`].
+    /// `Survivors`: not all are gone, or it is not sure that all were found. `Refused`: the first
+    /// signal is not in `1..=64`. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
     pub fn kill_all(&self, how: &Kill) -> Result<Report> {
         let entries = {
             let mut listed = self.lock();
@@ -167,7 +168,7 @@ fn is_empty(group: &ProcessGroup) -> bool {
 
 /// A place in a [`Registry`], left when this is dropped. Nothing is killed by that.
 #[derive(Debug)]
-#[must_use = "it leaves the registry when it is dropped"]
+#[must_use = "it leaves the registry when it is dropped, also by `let _`"]
 pub struct Ticket<'a> {
     registry: &'a Registry,
     key: u64,
