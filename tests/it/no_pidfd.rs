@@ -78,12 +78,12 @@ fn trees_groups_and_patterns_are_killed_whole() {
         group.all_gone();
 
         let mark = format!("no-pidfd-{}-{}", std::process::id(), group.pid());
-        let mut command = stubborn("pair");
+        let mut command = stubborn("ignore=TERM");
         command.arg(&mark);
-        let mut pair = Victim::spawn(command);
-        pair.line();
-        Kill::now().matching(&mark).unwrap();
-        pair.all_gone();
+        let mut matching = Victim::spawn(command);
+        let report = Kill::now().matching(&format!("{mark}$")).unwrap();
+        assert_eq!(outcomes(&report), [(matching.pid(), Outcome::Killed)]);
+        matching.all_gone();
     });
 }
 
