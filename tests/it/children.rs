@@ -6,7 +6,7 @@ use process_kill::child::adopt_orphans;
 use process_kill::{Coverage, Kill, Outcome, Reason, kill_all_children};
 
 use super::fixture::{
-    OWN_PIDS, PATIENCE, Victim, alone, as_nobody, eventually, is_root, reasons, states,
+    OWN_PIDS, PATIENCE, Victim, alone, as_nobody, eventually, is_root, reasons, runs, states,
 };
 
 /// What whoever adopts orphans has to do.
@@ -27,12 +27,6 @@ fn leapfroggers_lose(runs: u32) {
         victim.all_gone();
         reap_all();
     }
-}
-
-/// More runs where they are counted, and not only proved.
-fn runs(few: u32) -> u32 {
-    let asked = std::env::var("PROCESS_KILL_RUNS");
-    asked.map_or(few, |runs| runs.parse().unwrap())
 }
 
 #[test]

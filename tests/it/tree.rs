@@ -11,7 +11,7 @@ use process_kill::{Coverage, ErrorKind, Kill, Outcome, Reason, Report, kill_tree
 
 use super::fixture::{
     OWN_PIDS, PATIENCE, Victim, alone, as_nobody, eventually, filtered, is_root, outcomes, reasons,
-    states, stubborn,
+    runs, states, stubborn,
 };
 
 /// Above what a deadline promises, for a machine that is busy.
@@ -248,12 +248,6 @@ fn a_storm_is_killed_in_every_run() {
         kill.tree(victim.pid()).unwrap();
         victim.all_gone();
     }
-}
-
-/// More runs where they are counted, and not only proved.
-fn runs(few: u32) -> u32 {
-    let asked = std::env::var("PROCESS_KILL_RUNS");
-    asked.map_or(few, |runs| runs.parse().unwrap())
 }
 
 #[test]
