@@ -163,12 +163,9 @@ pub fn descendants(root: u32) -> Result<Vec<ProcessId>> {
             continue;
         }
         let mut identify = || -> io::Result<Option<ProcessId>> {
-            let Some(dir) = Dir::open(child)? else {
-                return Ok(None);
-            };
-            match dir.stat(&mut buf)? {
+            match Dir::open(child, &mut buf)? {
                 // Else the number may have gone to a stranger since it was listed.
-                Some(stat) if stat.parent == parent.get() => identity(child, &dir, &stat),
+                Some((dir, stat)) if stat.parent == parent.get() => identity(child, &dir, &stat),
                 _ => Ok(None),
             }
         };
@@ -327,10 +324,7 @@ fn each_candidate(mut see: impl FnMut(&Candidate<'_>) -> Result<()>) -> Result<(
     let proc = Proc::open()?;
     let mut buf = Vec::new();
     for pid in proc::visible(&proc)? {
-        let Some(dir) = proc::readable(pid, Dir::open(pid))? else {
-            continue;
-        };
-        if let Some(stat) = proc::readable(pid, dir.stat(&mut buf))? {
+        if let Some((dir, stat)) = proc::readable(pid, Dir::open(pid, &mut buf))? {
             see(&Candidate {
                 pid,
                 stat,

@@ -75,7 +75,7 @@ impl Proc {
         buf: &'b mut Vec<u8>,
     ) -> io::Result<Option<Stat<'b>>> {
         stat(buf, |buf| {
-            found(self.load(pid, format_args!("task/{}/stat", tid.get()), buf))
+            found(|| self.load(pid, format_args!("task/{}/stat", tid.get()), buf))
         })
     }
 
@@ -191,7 +191,7 @@ impl Proc {
         stat: &mut Vec<u8>,
     ) -> io::Result<bool> {
         settled(pid, file, buf, stat, |file, buf| {
-            found(self.load(pid, file, buf))
+            found(|| self.load(pid, file, buf))
         })
     }
 
@@ -229,19 +229,34 @@ pub(super) struct Dir {
 }
 
 impl Dir {
-    /// `None`: no such process.
-    pub(super) fn open(pid: Pid) -> io::Result<Option<Dir>> {
+    /// With its proc_pid_stat(5), read into `buf`. `None`: no such process.
+    pub(super) fn open(pid: Pid, buf: &mut Vec<u8>) -> io::Result<Option<(Dir, Stat<'_>)>> {
         let mut dir = None;
         let number = i32::try_from(pid.get()).map_err(|_| io::ErrorKind::InvalidInput)?;
         present(pid, || {
-            dir = Some(Directory::new(number).map_err(plain)?);
+            let opened = Directory::new(number).map_err(plain)?;
+            let opened = Dir { pid, dir: opened };
+            opened.load(format_args!("stat"), buf)?;
+            // In execve(2) it may be bound to the number that the new leader gives up.
+            match buf.split(|&b| b == b' ').next().and_then(self::number) {
+                Some(bound) if pid.get() == bound => dir = Some(opened),
+                _ => return Err(io::ErrorKind::NotFound.into()),
+            }
             Ok(())
         })?;
-        Ok(dir.map(|dir| Dir { pid, dir }))
+        let Some(dir) = dir else {
+            return Ok(None);
+        };
+        let mut is_read = true;
+        let stat = stat(buf, |buf| match std::mem::take(&mut is_read) {
+            true => Ok(true),
+            false => dir.found(format_args!("stat"), buf),
+        });
+        Ok(stat?.map(|stat| (dir, stat)))
     }
 
     pub(super) fn stat<'b>(&self, buf: &'b mut Vec<u8>) -> io::Result<Option<Stat<'b>>> {
-        stat(buf, |buf| found(self.load(format_args!("stat"), buf)))
+        stat(buf, |buf| self.found(format_args!("stat"), buf))
     }
 
     /// As [`Proc::settled`].
@@ -251,9 +266,7 @@ impl Dir {
         buf: &mut Vec<u8>,
         stat: &mut Vec<u8>,
     ) -> io::Result<bool> {
-        settled(self.pid, file, buf, stat, |file, buf| {
-            found(self.load(file, buf))
-        })
+        settled(self.pid, file, buf, stat, |file, buf| self.found(file, buf))
     }
 
     /// The target of the link `exe` or `cwd`, of a live thread where the leader has exited.
@@ -319,7 +332,9 @@ impl Dir {
     /// The effective user (proc_pid_status(5), `Uid`).
     pub(super) fn uid(&self) -> io::Result<u32> {
         let mut status = Vec::new();
-        self.load(format_args!("status"), &mut status)?;
+        if !self.found(format_args!("status"), &mut status)? {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         field(&status, b"Uid:")
             .and_then(|ids| {
                 number(
@@ -329,6 +344,10 @@ impl Dir {
                 )
             })
             .ok_or_else(malformed)
+    }
+
+    fn found(&self, file: fmt::Arguments<'_>, buf: &mut Vec<u8>) -> io::Result<bool> {
+        found(|| self.load(file, buf))
     }
 
     fn load(&self, file: fmt::Arguments<'_>, buf: &mut Vec<u8>) -> io::Result<()> {
@@ -618,12 +637,16 @@ pub(super) fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
-/// A file of a process or thread, read through a directory of its own; false: it is gone.
-fn found(read: io::Result<()>) -> io::Result<bool> {
-    match read {
-        Err(e) if is_absent(&e) => Ok(false),
-        result => result.map(|()| true),
+/// False: twice the file's process or thread was gone. Once may have been a file that was bound, while
+/// a thread took its leader's place in execve(2), to the number that the thread gave up.
+fn found(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
+    for _ in 0..2 {
+        match attempt() {
+            Err(e) if is_absent(&e) => {}
+            result => return result.map(|()| true),
+        }
     }
+    Ok(false)
 }
 
 /// Reads `stat` until it is that of a task which was there to the end; `None`: `read` finds none.

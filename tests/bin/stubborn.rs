@@ -501,7 +501,8 @@ fn hold(pid: libc::pid_t) {
         } else {
             0
         };
-        sys!(libc::ptrace(libc::PTRACE_CONT, pid, 0, signal));
+        // SAFETY: integers. It may have been killed meanwhile, and then stops on its way out.
+        unsafe { libc::ptrace(libc::PTRACE_CONT, pid, 0, signal) };
     }
 }
 
