@@ -160,14 +160,9 @@ impl FromStr for ProcessId {
 
 fn parse(text: &str) -> Option<ProcessId> {
     let mut fields = text.split(':');
-    let mut number = |radix| {
-        let field = fields.next()?;
-        // from_str_radix takes a sign as well, which Display never writes.
-        match field {
-            "-" => Some(None),
-            _ if !field.bytes().all(|b| b.is_ascii_alphanumeric()) => None,
-            _ => u128::from_str_radix(field, radix).ok().map(Some),
-        }
+    let mut number = |radix| match fields.next()? {
+        "-" => Some(None),
+        field => u128::from_str_radix(field, radix).ok().map(Some),
     };
     let id = ProcessId {
         pid: Pid::new(u32::try_from(number(10)??).ok()?)?,
@@ -175,7 +170,8 @@ fn parse(text: &str) -> Option<ProcessId> {
         inode: number(10)?.map(u64::try_from).transpose().ok()?,
         boot: number(16)?,
     };
-    fields.next().is_none().then_some(id)
+    // A text that was cut short would name another boot, and so a process that is gone.
+    (id.to_string() == text).then_some(id)
 }
 
 /// One pinned process: while it is held, its pid cannot come to mean another one here.
@@ -747,9 +743,26 @@ mod tests {
             "4321:987:65:100000000000000000000000000000000",
             "4321:987:65:\u{661}",
             "\u{664}\u{663}:987:65:ab",
+            "04321:987:65:ab",
+            "4321:0987:65:ab",
+            "4321:987:065:ab",
+            "4321:987:65:0ab",
+            "4321:987:65:AB",
         ] {
-            let refused = text.parse::<ProcessId>().expect_err(text);
+            let text = text.replace("ab", "00112233445566778899aabbccddeeff");
+            let refused = text.parse::<ProcessId>().expect_err(&text);
             assert_eq!(refused.kind(), ErrorKind::Refused);
+        }
+    }
+
+    /// It would name another boot, and so a process that is gone.
+    #[test]
+    fn a_text_that_was_cut_short_is_refused() {
+        for boot in [0, 0xab, u128::MAX] {
+            let whole = id(Some(65), Some(boot)).to_string();
+            for end in 0..whole.len() {
+                whole[..end].parse::<ProcessId>().expect_err(&whole[..end]);
+            }
         }
     }
 

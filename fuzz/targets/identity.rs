@@ -28,7 +28,7 @@ fuzz_target!(|input: &[u8]| {
     );
 });
 
-/// The text that `Display` writes for it; `None`: it names nobody.
+/// The text without white space around it, if it is exactly what `Display` writes.
 fn canonical(text: &str) -> Option<String> {
     let fields: Vec<&str> = text.trim().split(':').collect();
     let &[pid, start_time, inode, boot] = fields.as_slice() else {
@@ -44,7 +44,8 @@ fn canonical(text: &str) -> Option<String> {
         "-" => "-".to_owned(),
         _ => format!("{:032x}", digits(boot, 16, u128::MAX)?),
     };
-    (pid > 0).then(|| format!("{pid}:{start_time}:{inode}:{boot}"))
+    let canonical = format!("{pid}:{start_time}:{inode}:{boot}");
+    (pid > 0 && canonical == text.trim()).then_some(canonical)
 }
 
 fn digits(text: &str, radix: u32, most: u128) -> Option<u128> {
