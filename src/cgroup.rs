@@ -22,8 +22,8 @@ pub(super) struct Cgroup {
 
 impl Cgroup {
     pub(super) fn open(dir: &Path) -> Result<Cgroup> {
-        let refused = |why| Error::refused(format!("{} {why}", dir.display()));
-        let failed = |e| Error::io(format!("read cgroup {}", dir.display()), e);
+        let refused = |why| Error::refused(format!("{dir:?} {why}"));
+        let failed = |e| Error::io(format!("read cgroup {dir:?}"), e);
         let path = CString::new(dir.as_os_str().as_bytes());
         let path = path.map_err(|_| refused("is no path"))?;
         match sys::is_in(&path, FileSystem::Cgroup2) {

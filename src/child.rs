@@ -89,7 +89,13 @@ impl CommandExt for Command {
         // Before there is a child that could not be identified.
         Proc::open()?;
         let program = self.get_program().to_string_lossy().into_owned();
-        let failed = |e| Error::io(format!("spawn {program}"), e);
+        let failed = |e| {
+            let where_to = match group {
+                Group::Join(pgid) => format!(" in group {pgid}"),
+                _ => String::new(),
+            };
+            Error::io(format!("spawn {program}{where_to}"), e)
+        };
         let child = sys::spawn_in_group(self, new).map_err(failed)?;
         let pid = child.id();
         // From here on Drop ends the child if something fails: it is ours, unreaped, so the pid holds.
@@ -166,11 +172,13 @@ impl Drop for Unmanaged {
 }
 
 /// A child that is ended with all that belongs to it: its descendants and, if it was given one, its
-/// own group or session.
+/// own group or session. A daemon that has left all of these is not found
+/// ([`Coverage::BestEffort`](super::Coverage::BestEffort)).
 ///
 /// Dropped, it is killed at once, as by [`Kill::now`], and reaped; that takes no longer than the two
 /// seconds of its verification, also while unwinding. If no descriptor is free, or /proc cannot be
-/// used, its descendants outside of its own group cannot be found and are left. Nobody but the child itself is reaped.
+/// used, its descendants outside of its own group cannot be found and are left. Nobody but the child
+/// itself is reaped.
 #[derive(Debug)]
 pub struct Managed {
     /// `None`: detached.

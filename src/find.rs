@@ -33,7 +33,9 @@ use super::sys::Pid;
 /// blocks the reader, as it blocks ps(1).
 ///
 /// # Errors
-/// `Pattern`: empty, too large, with a NUL, or refused by regcomp(3), whose words are in the text.
+/// `Pattern`: empty, with a NUL, refused by regcomp(3), whose words are in the text, or one on which
+/// regcomp could overflow the stack: larger than 8192 characters with its intervals written out, or
+/// with parentheses 256 deep. A pattern without metacharacters may have any length.
 /// `Proc`: /proc cannot be used. `Io`: reading it failed.
 ///
 /// ```
@@ -76,7 +78,8 @@ pub fn processes_where(mut keep: impl FnMut(&Candidate<'_>) -> bool) -> Result<V
     Ok(found)
 }
 
-/// The processes whose working directory is `dir` or below it, ascending; zombies have none.
+/// The processes whose working directory is `dir` or below it, ascending, the caller included; zombies
+/// have none.
 ///
 /// A directory whose name merely starts alike is not below it. One that was deleted still counts,
 /// under the path it had. `dir` is resolved first, as far as it exists. Processes whose working
@@ -85,12 +88,12 @@ pub fn processes_where(mut keep: impl FnMut(&Candidate<'_>) -> bool) -> Result<V
 /// # Errors
 /// `Proc`: /proc cannot be used. `Io`: `dir` cannot be resolved, or reading /proc failed.
 pub fn pids_with_cwd_under(dir: &Path) -> Result<Vec<u32>> {
-    let dir = resolved(dir).map_err(|e| Error::io(format!("resolve {}", dir.display()), e))?;
+    let dir = resolved(dir).map_err(|e| Error::io(format!("resolve {dir:?}"), e))?;
     pids_where(|candidate| Ok(candidate.dir.cwd_before_deletion()?.starts_with(&dir)))
 }
 
-/// The processes that were started with `key` set to `value`, ascending: it finds daemons that left
-/// tree, group and session.
+/// The processes that were started with `key` set to `value`, ascending, the caller included: it finds
+/// daemons that left tree, group and session.
 ///
 /// What counts is the environment given to execve(2) (proc_pid_environ(5)), not what the program
 /// made of it. Processes whose environment the caller may not read (other users') are left out.
@@ -100,7 +103,9 @@ pub fn pids_with_cwd_under(dir: &Path) -> Result<Vec<u32>> {
 /// `Io`: reading it failed.
 pub fn pids_with_env(key: &str, value: &str) -> Result<Vec<u32>> {
     if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
-        return Err(Error::refused("no environment variable can be set so"));
+        return Err(Error::refused(format!(
+            "no environment has {key:?} set to {value:?}"
+        )));
     }
     pids_where(|candidate| Ok(candidate.env(key)?.is_some_and(|set| set == value)))
 }

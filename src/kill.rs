@@ -104,7 +104,9 @@ impl Kill {
     /// stopped before its children are listed, until two passes in a row find nobody new, so that
     /// nothing is forked past the kill. Orphans of the tree that are still in a group or session led
     /// by a member of it are taken in, unless the root's own parent has adopted them: those cannot be
-    /// told from its other children ([`Kill::children`] is for that). Whatever the outcome, nobody is
+    /// told from its other children ([`Kill::children`] is for that). A daemon that left tree, group and
+    /// session before the call is nobody's: [`Coverage::BestEffort`] says so, and
+    /// [`pids_with_env`](super::pids_with_env) or a cgroup finds it. Whatever the outcome, nobody is
     /// left stopped. Parents see their children stop (`SIGCHLD`, waitpid(2) with `WUNTRACED`).
     ///
     /// # Errors
@@ -146,20 +148,22 @@ impl Kill {
     ///
     /// All that match are stopped before the first gets SIGKILL, so that processes which start each
     /// other again lose. Neither the caller nor its ancestors are ever signalled, nor are descendants
-    /// that do not match.
+    /// that do not match. If nobody matches, that is no error.
     ///
     /// # Errors
-    /// `Pattern`: the pattern is empty or bad. `Survivors`: some are not gone, or there are always new
+    /// `Pattern`: as [`pids_matching`](super::pids_matching). `Survivors`: some are not gone, or there are always new
     /// ones. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
     pub fn matching(&self, pattern: &str) -> Result<Report> {
         self.run(Matching::of(pattern)?)
     }
 
-    /// Kills every descendant of the calling process, and verifies that none is left.
+    /// Kills the descendants of the calling process, and verifies that none is left.
     ///
     /// [`Coverage::Exact`] if the caller is PID 1 or a child subreaper (prctl(2)
     /// `PR_SET_CHILD_SUBREAPER`), for then orphans become its children and "no living child" proves
-    /// "no living descendant". The caller's children are not reaped, and none is to be started
+    /// "no living descendant"; [`child::adopt_orphans`](super::child::adopt_orphans) makes it one.
+    /// Otherwise orphans are init's: those in a group or session that a descendant leads are found,
+    /// daemons of their own are not. The caller's children are not reaped, and none is to be started
     /// meanwhile.
     ///
     /// # Errors
@@ -205,6 +209,10 @@ impl Kill {
         ended.and_then(|verdict| verdict.of(batch))
     }
 
+    pub(super) fn check(&self) -> Result<()> {
+        check_signal(self.first)
+    }
+
     fn run(&self, selection: impl Selection) -> Result<Report> {
         let mut batch = Batch::new();
         self.escalate(selection, &mut batch)?.of(batch)
@@ -212,7 +220,7 @@ impl Kill {
 
     /// The one escalation: first signal, grace, SIGKILL, verify.
     fn escalate(&self, mut selection: impl Selection, batch: &mut Batch) -> Result<Verdict> {
-        check_signal(self.first)?;
+        self.check()?;
         selection.start(batch)?;
         if !self.grace.is_zero() && self.first != SIGKILL {
             selection.find(batch)?;
@@ -789,6 +797,9 @@ pub fn kill_tree_and_verify(root: u32) -> Result<Report> {
 
 /// Ends a process group: [`Kill::graceful`]`().`[`groups`](Kill::groups)`(&[pgid])`.
 ///
+/// A group without members is no error: if the child was not given a group of its own, its pid names
+/// none, and the child lives on.
+///
 /// # Errors
 /// As [`Kill::groups`].
 ///
@@ -807,7 +818,7 @@ pub fn kill_process_group(pgid: u32) -> Result<Report> {
     Kill::graceful().groups(&[pgid])
 }
 
-/// Ends every descendant of the calling process: [`Kill::graceful`]`().`[`children`](Kill::children).
+/// Ends the descendants of the calling process: [`Kill::graceful`]`().`[`children`](Kill::children).
 ///
 /// # Errors
 /// As [`Kill::children`].

@@ -222,7 +222,7 @@ impl Process {
         self.id
     }
 
-    /// Sends a signal to this process and never to a successor. `Ok` if it is gone.
+    /// Sends a signal to this process, whoever it is, and never to a successor. `Ok` if it is gone.
     ///
     /// # Errors
     /// `Refused`: the signal is not in `1..=64`. `Io`: `EPERM`.
@@ -251,7 +251,9 @@ impl AsFd for Process {
 pub(super) fn check_signal(signal: i32) -> Result<()> {
     match signal {
         1..=64 => Ok(()),
-        _ => Err(Error::refused(format!("{signal} is not a signal"))),
+        _ => Err(Error::refused(format!(
+            "{signal} is not a signal (1 to 64)"
+        ))),
     }
 }
 

@@ -22,8 +22,8 @@ pub enum Outcome {
 pub enum Coverage {
     /// Nothing that belongs to what was to be killed can have been missed.
     Exact,
-    /// A process that forks and exits without pause while it leaves tree, group and session may
-    /// have been missed: no scan can see it.
+    /// An orphan that was outside of tree, group and session may have been missed: a daemon that had
+    /// left them before the call, or one that leaves them while it forks and exits without pause.
     BestEffort,
 }
 
@@ -89,7 +89,7 @@ pub enum Reason {
     Thread,
     /// A kernel thread: nothing was sent.
     KernelThread,
-    /// `EPERM`. It was watched all the same and did not end by itself.
+    /// `EPERM`. It is not waited for, but was watched while others were, and did not end by itself.
     NotPermitted,
     /// Held by a debugger, as in `PTRACE_EVENT_EXIT` (ptrace(2)).
     Traced {

@@ -56,7 +56,7 @@ impl Limits {
     }
 
     /// How long to read on when the child is gone but a pipe is still held open, as by a daemon that
-    /// it started.
+    /// it started. What is left of its own group is ended when that is over.
     pub const fn drain(mut self, drain: Duration) -> Limits {
         self.drain = drain;
         self
@@ -97,7 +97,7 @@ pub struct Output {
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// By itself.
+    /// By itself, or because somebody else ended it.
     Exited,
     /// It was ended after [`Limits::overall`].
     OverallTimeout,

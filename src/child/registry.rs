@@ -89,8 +89,9 @@ impl Registry {
     ///
     /// # Errors
     /// `Survivors`: not all are gone, or it is not sure that all were found. `Refused`: the first
-    /// signal is not in `1..=64`. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
+    /// signal is not in `1..=64`; the gate stays open then. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
     pub fn kill_all(&self, how: &Kill) -> Result<Report> {
+        how.check()?;
         let entries = {
             let mut listed = self.lock();
             listed.is_closed = true;
@@ -118,7 +119,7 @@ impl Registry {
         let mut listed = self.lock();
         if listed.is_closed {
             return Err(Error::refused(
-                "the registry is closed: all in it are being killed",
+                "the registry is closed: all in it were to be killed",
             ));
         }
         let key = listed.next;
