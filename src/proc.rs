@@ -445,6 +445,14 @@ impl<'a> Stat<'a> {
         self.flags & PF_FORKNOEXEC != 0
     }
 
+    /// Whether it started less than `age` ago, to the clock tick.
+    fn is_younger(&self, age: Duration) -> io::Result<bool> {
+        let now = sys::since_boot()?.as_millis();
+        let started =
+            u128::from(self.start_time) * 1000 / u128::from(procfs::ticks_per_second().max(1));
+        Ok(now.saturating_sub(started) < age.as_millis())
+    }
+
     pub(super) fn is_exiting(&self) -> bool {
         const PF_EXITING: u32 = 0x4;
         self.flags & PF_EXITING != 0
@@ -489,8 +497,9 @@ const EXEC_PAUSE: Duration = Duration::from_millis(1);
 const EXEC_PAUSES: u32 = 1000;
 
 /// In the first moments after that parent has been woken, its child still shows the parent's own. The
-/// child of a plain fork(2) shows it for good, so it is not waited for as long.
-const FORK_PAUSES: u32 = 10;
+/// child of a plain fork(2) shows it for good, so it is waited for only while it is so young: however
+/// many there are, they grow older together.
+const FORK_AGE: Duration = Duration::from_millis(30);
 
 fn settled(
     pid: Pid,
@@ -540,7 +549,9 @@ fn settled(
             continue;
         }
         let is_borrowed = is_callers && seen.is_before_exec() && seen.parent == std::process::id();
-        if (seen.is_in_exec() && pauses < EXEC_PAUSES) || (is_borrowed && pauses < FORK_PAUSES) {
+        if pauses < EXEC_PAUSES
+            && (seen.is_in_exec() || (is_borrowed && seen.is_younger(FORK_AGE)?))
+        {
             pauses += 1;
             blank = (0, 0);
             // No descriptor becomes ready when execve is done, so there is nothing to wait on.

@@ -223,6 +223,19 @@ pub(super) fn ppoll<const N: usize>(
     Ok(polls.map(|poll| poll.revents & (events | libc::POLLHUP | libc::POLLERR) != 0))
 }
 
+/// The time since boot, suspension included: the clock of start times.
+pub(super) fn since_boot() -> io::Result<Duration> {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: a valid timespec to write to.
+    check(unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) })?;
+    let seconds = u64::try_from(now.tv_sec).map_err(io::Error::other)?;
+    let nanos = u32::try_from(now.tv_nsec).map_err(io::Error::other)?;
+    Ok(Duration::new(seconds, nanos))
+}
+
 /// Sleeps, by ppoll(2) of nothing. `std::thread::sleep` resumes with the time that is left, to which
 /// the kernel adds the timer slack again and again: in a storm of signals it never ends.
 pub(super) fn sleep(time: Duration) {

@@ -5,10 +5,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use process_kill::{ErrorKind, pids_matching};
 
-use super::fixture::{Victim, alone, eventually, is_root, states, stubborn};
+use super::fixture::{Victim, alone, eventually, is_root, patient, states, stubborn};
 
 /// A victim with these arguments, the first of them its `argv[0]`.
 fn victim(spec: &str, args: &[impl AsRef<OsStr>]) -> Victim {
@@ -512,6 +514,34 @@ fn no_pattern_overflows_the_stack() {
 
 /// A child of posix_spawn shows its parent's command line until it has locked the memory map they
 /// share, which other threads of the parent can hold up.
+/// Children of a plain fork(2) show their parent's line for good: they are not waited for one by one.
+#[test]
+fn forked_children_hold_nobody_up() {
+    if !alone!(forked_children_hold_nobody_up) {
+        return;
+    }
+    let mut pids = Vec::new();
+    for _ in 0..300 {
+        // SAFETY: the child makes async-signal-safe calls only.
+        match unsafe { nix::unistd::fork() }.unwrap() {
+            nix::unistd::ForkResult::Child => {
+                let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+                loop {
+                    nix::unistd::pause();
+                }
+            }
+            nix::unistd::ForkResult::Parent { child } => pids.push(child.as_raw().unsigned_abs()),
+        }
+    }
+    let begun = Instant::now();
+    let found = pids_matching("forked_children_hold_nobody_up").unwrap();
+    let took = begun.elapsed();
+    let found_all = pids.iter().all(|pid| found.contains(pid));
+    patient().pids(&pids).unwrap();
+    assert!(found_all, "{found:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
 #[test]
 fn a_child_just_spawned_does_not_show_its_parent() {
     if !alone!(a_child_just_spawned_does_not_show_its_parent) {
