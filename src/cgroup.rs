@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -49,6 +49,9 @@ impl Cgroup {
         if numbers.iter().any(|&number| sys::is_own_thread(number)) {
             return Err(refused("holds the caller"));
         }
+        if numbers.iter().any(|number| number.is_init()) {
+            return Err(refused("holds init"));
+        }
         Ok(cgroup)
     }
 
@@ -66,14 +69,14 @@ impl Cgroup {
             };
             let listed = match listed {
                 Ok(listed) => listed,
-                // It was removed since its parent was listed, so there was nobody in it.
-                Err(e) if dir != self.dir && is_removed(&e) => continue,
+                // It was removed since it was listed, so there was nobody in it.
+                Err(e) if is_removed(&e) => continue,
                 Err(e) => return Err(e),
             };
             numbers.extend(listed.lines().filter_map(|n| Pid::new(n.parse().ok()?)));
             let entries = match std::fs::read_dir(&dir) {
                 Ok(entries) => entries,
-                Err(e) if dir != self.dir && is_removed(&e) => continue,
+                Err(e) if is_removed(&e) => continue,
                 Err(e) => return Err(e),
             };
             for entry in entries {
@@ -88,8 +91,8 @@ impl Cgroup {
 
     pub(super) fn is_populated(&mut self) -> io::Result<bool> {
         let mut text = String::new();
-        self.events.rewind()?;
-        match self.events.read_to_string(&mut text) {
+        let rewound = self.events.rewind();
+        match rewound.and_then(|()| self.events.read_to_string(&mut text)) {
             Ok(_) => Ok(!text.lines().any(|line| line == "populated 0")),
             // Only an empty cgroup can be removed.
             Err(e) if is_removed(&e) => Ok(false),
@@ -107,22 +110,34 @@ impl Cgroup {
 
     /// Writes `cgroup.kill`. False: before Linux 5.14, or a threaded cgroup.
     pub(super) fn kill(&self) -> io::Result<bool> {
-        match std::fs::write(self.dir.join("cgroup.kill"), "1") {
+        match self.write("cgroup.kill", "1") {
             Ok(()) => Ok(true),
             Err(e) if is_removed(&e) || e.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
             Err(e) => Err(e),
         }
     }
 
-    /// Writes `cgroup.freeze` (Linux 5.2): nobody in it forks until it is thawed. SIGKILL works.
+    /// Writes `cgroup.freeze`: nobody in it forks until it is thawed. SIGKILL works. Nothing is done
+    /// before Linux 5.2, or if the cgroup was removed.
     pub(super) fn freeze(&mut self) -> io::Result<()> {
-        let file = self.dir.join("cgroup.freeze");
-        let was_frozen = std::fs::read_to_string(&file)?.trim() == "1";
-        if !was_frozen {
-            self.is_frozen = true;
-            std::fs::write(file, "1")?;
+        match std::fs::read_to_string(self.dir.join("cgroup.freeze")) {
+            Ok(frozen) if frozen.trim() == "1" => Ok(()),
+            Ok(_) => {
+                self.is_frozen = true;
+                match self.write("cgroup.freeze", "1") {
+                    Err(e) if is_removed(&e) => Ok(()),
+                    written => written,
+                }
+            }
+            Err(e) if is_removed(&e) => Ok(()),
+            Err(e) => Err(e),
         }
-        Ok(())
+    }
+
+    /// Not as `fs::write`: to create what is not there is refused with another error.
+    fn write(&self, file: &str, text: &str) -> io::Result<()> {
+        let mut file = File::options().write(true).open(self.dir.join(file))?;
+        file.write_all(text.as_bytes())
     }
 }
 
@@ -131,7 +146,7 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         if self.is_frozen {
             // There is nobody to tell, and nothing else to try.
-            std::fs::write(self.dir.join("cgroup.freeze"), "0").unwrap_or(());
+            self.write("cgroup.freeze", "0").unwrap_or(());
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use process_kill::{Coverage, ErrorKind, Kill, Outcome};
 
-use super::fixture::{PATIENCE, Victim, alone, states};
+use super::fixture::{OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, states};
 
 /// A new cgroup; removed in the end, with those below it.
 struct Cgroup(PathBuf);
@@ -274,4 +274,45 @@ fn a_threaded_cgroup_that_holds_a_thread_of_the_caller_is_refused() {
     .unwrap();
     assert_eq!(error.kind(), ErrorKind::Refused);
     drop(threaded);
+}
+
+#[test]
+fn one_that_is_removed_meanwhile_is_empty() {
+    for round in 0..20 {
+        let Some(cgroup) = Cgroup::new(&format!("removed-{round}")) else {
+            return;
+        };
+        let mut victim = Victim::start("");
+        cgroup.take(&victim.pids());
+        let dir = cgroup.0.clone();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                victim.child().wait().unwrap();
+                eventually("the removal", || fs::remove_dir(&dir).is_ok());
+            });
+            Kill::graceful().cgroup(&dir).unwrap();
+        });
+    }
+}
+
+#[test]
+fn one_that_holds_init_is_refused() {
+    if !is_root("one_that_holds_init_is_refused")
+        || !alone!(one_that_holds_init_is_refused in OWN_PIDS)
+    {
+        return;
+    }
+    let Some(cgroup) = Cgroup::new("init") else {
+        return;
+    };
+    let mut victim = Victim::start("");
+    cgroup.take(&[1, victim.pid()]);
+    for kill in [Kill::now(), Kill::graceful()] {
+        let error = kill.cgroup(&cgroup.0).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused);
+    }
+    assert!(victim.answers());
+    // Back to where it does not keep the cgroup from being removed.
+    fs::write(root().unwrap().join("cgroup.procs"), "1").unwrap();
+    drop(victim);
 }
