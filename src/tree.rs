@@ -12,15 +12,16 @@ use super::process::ProcessGroup;
 use super::sys::{Pid, SIGCONT, SIGKILL, SIGSTOP};
 use super::wait::{Batch, Deadline, Taken};
 
-/// Lists the descendants of all live targets and takes them in. True: there was a new one.
-pub(super) fn take_descendants(batch: &mut Batch) -> Result<bool> {
+/// Lists the descendants of all live targets and takes them in, until the deadline: some fork as fast as
+/// they are listed. True: there was a new one.
+pub(super) fn take_descendants(batch: &mut Batch, deadline: Deadline) -> Result<bool> {
     let before = batch.len();
     let mut children = Children::default();
     let mut index = 0;
-    while index < batch.len() {
+    while index < batch.len() && !deadline.has_passed() {
         if let Some(parent) = batch.live(index) {
             for child in children.of(parent, batch)? {
-                take_child(batch, parent, child)?;
+                batch.take_child(parent, child)?;
             }
         }
         index += 1;
@@ -56,8 +57,12 @@ pub(super) fn freeze(batch: &mut Batch, deadline: Deadline) -> Result<bool> {
             // Who may not be signalled is a survivor anyway; waiting for it to stop is in vain.
             can_stop_all &= !batch.is_doubtful(within);
             is_quiet &= is_stopped || batch.is_doubtful(within);
+            // It has ended instead, and its number may be a stranger's.
+            if batch.live(within).is_none() {
+                continue;
+            }
             for child in children.of(parent, batch)? {
-                match take_child(batch, parent, child)? {
+                match batch.take_child(parent, child)? {
                     Taken::New => {
                         is_quiet = false;
                         batch.halt(batch.len() - 1);
@@ -92,7 +97,7 @@ fn halt_all(batch: &mut Batch, deadline: Deadline) -> Result<()> {
                 break;
             }
             for child in children.seen(parent, batch)? {
-                if take_child(batch, parent, child)? == Taken::New {
+                if batch.take_child(parent, child)? == Taken::New {
                     batch.halt(batch.len() - 1);
                 }
             }
@@ -100,10 +105,6 @@ fn halt_all(batch: &mut Batch, deadline: Deadline) -> Result<()> {
         index += 1;
     }
     Ok(())
-}
-
-pub(super) fn take_child(batch: &mut Batch, parent: Pid, child: Pid) -> Result<Taken> {
-    batch.take(child, |stat, _| Ok(stat.parent == parent.get()))
 }
 
 /// The children of one process after another, by the kernel's lists or, where those do not tell, by
@@ -240,8 +241,7 @@ impl Orphans {
             let is_only_a_group = groups.contains(pgid) && !sessions.contains(pgid);
             !(group.was_replaced() || is_only_a_group && matches!(group.signal(0), Ok(false)))
         });
-        let has_own = !groups.is_empty() || !sessions.is_empty();
-        if self.led.is_empty() || (self.adopters.is_empty() && !has_own) {
+        if self.led.is_empty() {
             return Ok((false, HashSet::new()));
         }
         let mut buf = Vec::new();
@@ -284,7 +284,17 @@ impl Orphans {
             strangers.insert(pid);
         }
         let groups = strangers.iter().filter_map(|pid| others.get(pid)?.0);
-        Ok((batch.len() > before, groups.collect()))
+        let mut shared: HashSet<Pid> = groups.collect();
+        // Strangers may be hidden.
+        if batch
+            .proc()?
+            .is_partial()
+            .map_err(|e| Error::io("read /proc/self/mounts", e))?
+        {
+            let own = |pgid: &&Pid| self.own_groups.contains(pgid);
+            shared.extend(self.led.keys().filter(|pgid| !own(pgid)));
+        }
+        Ok((batch.len() > before, shared))
     }
 
     /// Whether a member leads its group or session.

@@ -316,6 +316,44 @@ fn strangers_in_a_group_that_the_tree_leads_are_left_alone() {
     assert!(stranger.answers());
 }
 
+/// Where init is the root's parent, nobody can be told for an orphan, and a group that the root leads
+/// is not killed as a whole.
+#[test]
+fn strangers_in_a_group_led_by_a_child_of_init_are_left_alone() {
+    let name = "strangers_in_a_group_led_by_a_child_of_init_are_left_alone";
+    if !is_root(name)
+        || !alone!(strangers_in_a_group_led_by_a_child_of_init_are_left_alone in OWN_PIDS)
+    {
+        return;
+    }
+    let daemon = || {
+        let family = Victim::start("{ setpgid } exit");
+        let daemon = family.others()[0];
+        eventually("init adopts it", || {
+            let stat = std::fs::read_to_string(format!("/proc/{daemon}/stat")).unwrap();
+            stat.contains(") S 1 ")
+        });
+        (family, daemon)
+    };
+    let (mut family, leader) = daemon();
+    let mut stranger = stubborn("");
+    stranger.process_group(leader.try_into().unwrap());
+    let mut stranger = Victim::spawn(stranger);
+    let report = unmoved(&[stranger.pid()], || kill_tree(leader).unwrap());
+    assert_eq!(outcomes(&report), [(leader, Outcome::Killed)]);
+    family.all_gone();
+    assert!(stranger.answers());
+
+    // The caller is no more to be stopped than anybody else.
+    let (mut family, leader) = daemon();
+    let led = nix::unistd::Pid::from_raw(leader.try_into().unwrap());
+    let caller = nix::unistd::Pid::from_raw(0);
+    nix::unistd::setpgid(caller, led).unwrap();
+    let report = kill_tree(leader).unwrap();
+    assert_eq!(outcomes(&report), [(leader, Outcome::Killed)]);
+    family.all_gone();
+}
+
 #[test]
 fn nobody_is_left_stopped_who_may_not_be_killed() {
     if !is_root("nobody_is_left_stopped_who_may_not_be_killed") {
