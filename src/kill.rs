@@ -223,8 +223,8 @@ impl Kill {
         self.check()?;
         selection.start(batch)?;
         if !self.grace.is_zero() && self.first != SIGKILL {
-            selection.find(batch)?;
             let deadline = Deadline::after(self.grace);
+            selection.find(batch, deadline)?;
             let mut signalled = 0;
             loop {
                 let all = batch.len();
@@ -233,7 +233,7 @@ impl Kill {
                 batch.wait(deadline, Outcome::Exited);
                 // Those forked meanwhile are due the first signal too. An error here is met again
                 // below, where it counts.
-                if deadline.has_passed() || !selection.find(batch).unwrap_or(false) {
+                if deadline.has_passed() || !selection.find(batch, deadline).unwrap_or(false) {
                     break;
                 }
             }
@@ -270,8 +270,9 @@ trait Selection {
     /// Takes in those that were named.
     fn start(&mut self, batch: &mut Batch) -> Result<()>;
 
-    /// Takes in the members that are not yet known. True: there was one.
-    fn find(&mut self, batch: &mut Batch) -> Result<bool>;
+    /// Takes in the members that are not yet known, until the deadline where they can be without end.
+    /// True: there was one.
+    fn find(&mut self, batch: &mut Batch, deadline: Deadline) -> Result<bool>;
 
     /// Sends these to all members, from one on.
     fn signal(&mut self, batch: &mut Batch, from: usize, signals: &[i32]) {
@@ -296,7 +297,7 @@ impl<'a, I: Iterator<Item = (u32, Option<&'a ProcessId>)>> Selection for Named<'
         Ok(())
     }
 
-    fn find(&mut self, _: &mut Batch) -> Result<bool> {
+    fn find(&mut self, _: &mut Batch, _: Deadline) -> Result<bool> {
         Ok(false)
     }
 
@@ -357,13 +358,13 @@ impl Selection for Tree<'_> {
         Ok(())
     }
 
-    fn find(&mut self, batch: &mut Batch) -> Result<bool> {
-        let found = tree::take_descendants(batch)?;
+    fn find(&mut self, batch: &mut Batch, deadline: Deadline) -> Result<bool> {
+        let found = tree::take_descendants(batch, deadline)?;
         // Once: a chain of orphans that fork and exit has new ones for ever.
         if !self.orphans.take(batch)? {
             return Ok(found);
         }
-        tree::take_descendants(batch)?;
+        tree::take_descendants(batch, deadline)?;
         Ok(true)
     }
 
@@ -431,11 +432,11 @@ impl Groups {
 
 impl Selection for Groups {
     fn start(&mut self, batch: &mut Batch) -> Result<()> {
-        self.find(batch)?;
+        self.find(batch, Deadline::NEVER)?;
         Ok(())
     }
 
-    fn find(&mut self, batch: &mut Batch) -> Result<bool> {
+    fn find(&mut self, batch: &mut Batch, _: Deadline) -> Result<bool> {
         if self.groups.is_empty() {
             return Ok(false);
         }
@@ -476,7 +477,7 @@ impl Selection for Groups {
     fn kill(&mut self, batch: &mut Batch, deadline: Deadline) -> Result<bool> {
         if self.was_signalled {
             // For the report alone: they are killed in any case. An error is met again below.
-            self.find(batch).unwrap_or(false);
+            self.find(batch, deadline).unwrap_or(false);
         }
         loop {
             for group in &self.groups {
@@ -485,7 +486,7 @@ impl Selection for Groups {
             }
             batch.kill_newest_first();
             batch.wait(deadline, Outcome::Killed);
-            if !self.find(batch)? {
+            if !self.find(batch, deadline)? {
                 break;
             }
             if deadline.has_passed() {
@@ -526,11 +527,11 @@ impl Matching {
 
 impl Selection for Matching {
     fn start(&mut self, batch: &mut Batch) -> Result<()> {
-        self.find(batch)?;
+        self.find(batch, Deadline::NEVER)?;
         Ok(())
     }
 
-    fn find(&mut self, batch: &mut Batch) -> Result<bool> {
+    fn find(&mut self, batch: &mut Batch, _: Deadline) -> Result<bool> {
         let before = batch.len();
         for pid in self.pattern.find(batch.proc()?)? {
             if self.spared.contains(&pid) {
@@ -557,13 +558,13 @@ impl Selection for Matching {
                     // What does not stop is killed all the same.
                     batch.stop(index, frozen_by)?;
                 }
-                if !self.find(batch)? || frozen_by.has_passed() {
+                if !self.find(batch, deadline)? || frozen_by.has_passed() {
                     break;
                 }
             }
             batch.signal(0, &[SIGKILL]);
             batch.wait(deadline, Outcome::Killed);
-            if !self.find(batch)? {
+            if !self.find(batch, deadline)? {
                 return Ok(true);
             }
             if deadline.has_passed() {
@@ -583,11 +584,11 @@ impl Selection for Matching {
 
 impl Selection for Cgroup {
     fn start(&mut self, batch: &mut Batch) -> Result<()> {
-        self.find(batch)?;
+        self.find(batch, Deadline::NEVER)?;
         Ok(())
     }
 
-    fn find(&mut self, batch: &mut Batch) -> Result<bool> {
+    fn find(&mut self, batch: &mut Batch, _: Deadline) -> Result<bool> {
         let failed = |e| Error::io("list the processes of the cgroup", e);
         let before = batch.len();
         for number in self.numbers().map_err(failed)? {
@@ -595,6 +596,15 @@ impl Selection for Cgroup {
             if let Some(pid) = batch.proc()?.process_of(number).map_err(failed)? {
                 batch.take(pid, |_, _| Ok(true))?;
             }
+        }
+        if batch.len() > before {
+            // The number may have gone to a stranger before it was pinned; who is listed again had it
+            // here, or is gone.
+            let mut again = HashSet::new();
+            for number in self.numbers().map_err(failed)? {
+                again.extend(batch.proc()?.process_of(number).map_err(failed)?);
+            }
+            batch.keep(before, |pid| again.contains(&pid));
         }
         Ok(batch.len() > before)
     }
@@ -608,7 +618,7 @@ impl Selection for Cgroup {
             // One write can miss a process that is just being forked.
             if !Cgroup::kill(self).map_err(failed)? {
                 self.freeze().map_err(failed)?;
-                self.find(batch)?;
+                self.find(batch, deadline)?;
                 batch.signal(0, &[SIGKILL]);
             }
             let soon = deadline.or_after(PAUSE);
@@ -618,7 +628,7 @@ impl Selection for Cgroup {
                 is_populated = self.is_populated().map_err(failed)?;
             }
             if is_populated && deadline.has_passed() {
-                self.find(batch)?;
+                self.find(batch, deadline)?;
                 break;
             }
         }
@@ -691,15 +701,15 @@ impl Selection for Children {
     fn start(&mut self, batch: &mut Batch) -> Result<()> {
         let listed = self.list(batch)?;
         for child in proc::listed(&listed) {
-            tree::take_child(batch, self.caller, child)?;
+            batch.take_child(self.caller, child)?;
         }
         Ok(())
     }
 
-    fn find(&mut self, batch: &mut Batch) -> Result<bool> {
+    fn find(&mut self, batch: &mut Batch, deadline: Deadline) -> Result<bool> {
         let before = batch.len();
         self.start(batch)?;
-        tree::take_descendants(batch)?;
+        tree::take_descendants(batch, deadline)?;
         Ok(batch.len() > before)
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use procfs::ProcError;
 use procfs::process::Process as Directory;
 
-use super::error::{Error, Result};
+use super::error::{Error, ErrorKind, Result};
 use super::sys::{self, FileSystem, Pid};
 
 /// /proc, checked to be a procfs of the caller's own PID namespace, with the buffers to read it.
@@ -218,7 +218,15 @@ pub(super) struct MaybeProc(Option<Option<Proc>>);
 
 impl MaybeProc {
     pub(super) fn get(&mut self) -> Option<&mut Proc> {
-        self.0.get_or_insert_with(|| Proc::open().ok()).as_mut()
+        if self.0.is_none() {
+            match Proc::open() {
+                Ok(proc) => self.0 = Some(Some(proc)),
+                Err(e) if e.kind() == ErrorKind::Proc => self.0 = Some(None),
+                // As for want of a descriptor: there may be one later.
+                Err(_) => {}
+            }
+        }
+        self.0.as_mut()?.as_mut()
     }
 }
 
@@ -288,9 +296,14 @@ impl Dir {
             return Ok(shown);
         };
         // The name may end so by itself: then the path leads to where the process is.
-        let here = self.by_path(|path| std::fs::metadata(path.join("cwd")))?;
-        Ok(match std::fs::metadata(&shown) {
-            Ok(there) if (there.dev(), there.ino()) == (here.dev(), here.ino()) => shown,
+        let here = match self.by_path(|path| std::fs::metadata(path.join("cwd"))) {
+            Err(e) if is_absent(&e) => return Err(e),
+            here => here.ok(),
+        };
+        let file = |data: std::fs::Metadata| (data.dev(), data.ino());
+        let there = std::fs::metadata(&shown).ok().map(file);
+        Ok(match here.map(file) {
+            Some(here) if there == Some(here) => shown,
             _ => OsStr::from_bytes(path).into(),
         })
     }

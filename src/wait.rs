@@ -237,13 +237,11 @@ impl Batch {
         pid: Pid,
         belongs: impl FnOnce(&Stat<'_>, &mut Proc) -> io::Result<bool>,
     ) -> Result<Taken> {
-        match self
-            .latest
-            .get(&pid)
-            .map(|&index| &self.targets[index].state)
-        {
-            Some(State::Live(_) | State::Parked(_) | State::Refused(_)) => return Ok(Taken::Known),
-            Some(State::Gone(_)) | None => {}
+        if let Some(&index) = self.latest.get(&pid) {
+            let is_known = matches!(self.targets[index].state, State::Refused(_));
+            if is_known || self.has_its_pid(index) {
+                return Ok(Taken::Known);
+            }
         }
         let mut was_stopped = None;
         let state = match self.pin(pid, None) {
@@ -272,6 +270,53 @@ impl Batch {
         };
         self.push(pid.get(), state, was_stopped);
         Ok(Taken::New)
+    }
+
+    /// As [`Batch::take`], of a child that was listed under its parent's number: the parent must still
+    /// have it, or it is a stranger's child.
+    pub(super) fn take_child(&mut self, parent: Pid, child: Pid) -> Result<Taken> {
+        let before = self.targets.len();
+        let taken = self.take(child, |stat, _| Ok(stat.parent == parent.get()))?;
+        match taken {
+            Taken::New if !self.is_still(parent) => {
+                self.keep(before, |_| false);
+                Ok(Taken::Vanished)
+            }
+            taken => Ok(taken),
+        }
+    }
+
+    /// Whether a number that was the caller's or a target's is so still.
+    fn is_still(&mut self, pid: Pid) -> bool {
+        match self.latest.get(&pid) {
+            Some(&index) => self.has_its_pid(index),
+            None => pid.is_caller(),
+        }
+    }
+
+    /// Whether a target still has its pid. If it was reaped, it is gone.
+    fn has_its_pid(&mut self, index: usize) -> bool {
+        self.act(index, self.outcome, |pinned, proc, _| {
+            match pinned.pidfd() {
+                Some(_) => Ok(!pinned.has_its_pid()),
+                None => pinned.is_gone(proc),
+            }
+        });
+        self.live(index).is_some()
+    }
+
+    /// Forgets the targets from one on, which were not signalled yet, unless they are to be kept.
+    pub(super) fn keep(&mut self, from: usize, keep: impl Fn(Pid) -> bool) {
+        let mut index = 0;
+        self.targets.retain(|target| {
+            index += 1;
+            index <= from || Pid::new(target.number).is_some_and(&keep)
+        });
+        self.latest.clear();
+        for (index, target) in self.targets.iter().enumerate() {
+            self.latest
+                .extend(Pid::new(target.number).map(|pid| (pid, index)));
+        }
     }
 
     /// Takes in a child and stops it, and then its children and so on. One that forks and exits without
@@ -305,7 +350,9 @@ impl Batch {
         let known = self.latest.get(&child);
         if known.is_none_or(|&index| matches!(self.targets[index].state, State::Gone(_))) {
             match self.pin(child, None) {
-                State::Live(pinned) if pinned.parent() == Some(parent.get()) => {
+                State::Live(pinned)
+                    if pinned.parent() == Some(parent.get()) && self.is_still(parent) =>
+                {
                     self.push(child.get(), State::Live(pinned), Some(false));
                     self.halt(self.targets.len() - 1);
                     return Ok(Taken::New);
@@ -314,7 +361,7 @@ impl Batch {
                 _ => {}
             }
         }
-        let taken = self.take(child, |stat, _| Ok(stat.parent == parent.get()))?;
+        let taken = self.take_child(parent, child)?;
         if taken == Taken::New {
             self.halt(self.targets.len() - 1);
         }
@@ -402,10 +449,12 @@ impl Batch {
         act: impl FnOnce(&Pinned, &mut MaybeProc, &mut Pipes) -> io::Result<bool>,
     ) {
         if let State::Parked(id) = self.targets[index].state {
-            self.targets[index].state = match self.pin(id.named(), Some(&id)) {
-                State::Gone(_) => State::Gone(outcome),
-                state => state,
-            };
+            match self.pin(id.named(), Some(&id)) {
+                State::Gone(_) => self.targets[index].state = State::Gone(outcome),
+                // There is no descriptor now. There may be one later.
+                State::Refused(reason) => self.targets[index].doubt = Some(reason),
+                state => self.targets[index].state = state,
+            }
         }
         let target = &mut self.targets[index];
         let State::Live(pinned) = &target.state else {
@@ -618,6 +667,12 @@ impl Drop for Batch {
         for index in 0..self.targets.len() {
             if self.targets[index].is_frozen {
                 self.signal_one(index, &[SIGCONT], Outcome::Exited);
+            }
+            // Without a descriptor the number must do: SIGCONT harms no successor.
+            if let (true, State::Parked(id)) =
+                (self.targets[index].is_frozen, &self.targets[index].state)
+            {
+                drop(sys::kill(id.named(), SIGCONT));
             }
         }
     }
