@@ -2,11 +2,15 @@
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 use process_kill::{
-    ErrorKind, Kill, Outcome, ProcessId, Reason, sigkill_pids_and_verify, wait_until_gone,
+    ErrorKind, Kill, Outcome, ProcessId, Reason, descendant_pids, sigkill_pids_and_verify,
+    wait_until_gone,
 };
 
 use super::fixture::{
@@ -224,5 +228,39 @@ fn no_list_is_short_for_want_of_descriptors() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn nobody_is_left_stopped_when_others_take_every_descriptor() {
+    if !alone!(nobody_is_left_stopped_when_others_take_every_descriptor) {
+        return;
+    }
+    let victim = Victim::start("wide=60");
+    let pids = descendant_pids(victim.pid()).unwrap();
+    limit_descriptors(FEW);
+    let root = Pid::from_raw(victim.pid().try_into().unwrap());
+    let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut taken = Vec::new();
+            let mut is_frozen = false;
+            while !is_over.load(Ordering::Relaxed) {
+                is_frozen |= waitid(Id::Pid(root), flags) != Ok(WaitStatus::StillAlive);
+                if is_frozen {
+                    taken.extend(File::open("/dev/null"));
+                }
+            }
+        });
+        // Whether it can be done in the end is left to chance.
+        let killed = Kill::now()
+            .verify_within(Duration::from_secs(1))
+            .tree(victim.pid());
+        is_over.store(true, Ordering::Relaxed);
+        drop(killed);
+    });
+    for pid in pids {
+        assert!(!states(pid).contains(&'T'), "{pid}");
     }
 }
