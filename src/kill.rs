@@ -405,6 +405,7 @@ struct Groups {
     with_zombies: HashSet<Pid>,
     /// The first signal was sent, on which members may have been forked.
     was_signalled: bool,
+    coverage: Coverage,
 }
 
 impl Groups {
@@ -418,6 +419,7 @@ impl Groups {
                 .collect::<Result<_>>()?,
             with_zombies: HashSet::new(),
             was_signalled: false,
+            coverage: Coverage::Exact,
         })
     }
 
@@ -493,6 +495,10 @@ impl Selection for Groups {
                 return Ok(false);
             }
         }
+        // Beside a zombie whom we see there may be somebody whom we do not.
+        if !self.with_zombies.is_empty() && batch.is_partial()? {
+            self.coverage = Coverage::BestEffort;
+        }
         // A number that is in use by nobody we can see is in use by somebody hidden.
         let is_empty = |group: &ProcessGroup| {
             matches!(group.signal(0), Ok(false)) || self.with_zombies.contains(&group.pgid)
@@ -506,7 +512,7 @@ impl Selection for Groups {
     }
 
     fn coverage(&self) -> Coverage {
-        Coverage::Exact
+        self.coverage
     }
 }
 

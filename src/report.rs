@@ -23,7 +23,8 @@ pub enum Coverage {
     /// Nothing that belongs to what was to be killed can have been missed.
     Exact,
     /// An orphan that was outside of tree, group and session may have been missed: a daemon that had
-    /// left them before the call, or one that leaves them while it forks and exits without pause.
+    /// left them before the call, or one that leaves them while it forks and exits without pause. Or
+    /// /proc hides who might be a member of a group (`hidepid`).
     BestEffort,
 }
 

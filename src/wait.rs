@@ -379,6 +379,12 @@ impl Batch {
         }
     }
 
+    /// As [`Proc::is_partial`].
+    pub(super) fn is_partial(&mut self) -> Result<bool> {
+        let partial = self.proc()?.is_partial();
+        partial.map_err(|e| Error::io("read /proc/self/mounts", e))
+    }
+
     /// How many targets there are, gone ones included.
     pub(super) fn len(&self) -> usize {
         self.targets.len()

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use process_kill::{
-    ErrorKind, Kill, Outcome, Process, ProcessId, Reason, descendant_pids, descendants,
+    Coverage, ErrorKind, Kill, Outcome, Process, ProcessId, Reason, descendant_pids, descendants,
     pids_matching, sigkill_pids_and_verify, wait_until_gone,
 };
 
@@ -467,4 +467,27 @@ fn in_a_user_namespace_of_its_own_everything_works() {
     let report = sigkill_pids_and_verify(&orphans).unwrap();
     assert_eq!(report.pids(Outcome::Killed), orphans);
     victim.all_gone();
+}
+
+/// Nobody can tell that there is one, so it is not claimed.
+#[test]
+fn a_hidden_member_of_a_group_beside_a_zombie_is_not_ruled_out() {
+    let name = "a_hidden_member_of_a_group_beside_a_zombie_is_not_ruled_out";
+    if !is_root(name)
+        || !alone!(a_hidden_member_of_a_group_beside_a_zombie_is_not_ruled_out in OWN_PIDS)
+    {
+        return;
+    }
+    let mut command = stubborn("exit");
+    command.uid(65534).process_group(0);
+    let leader = Victim::spawn(command);
+    leader.until_zombie();
+    let kill = |pgid: u32| as_nobody(|| Kill::now().groups(&[pgid]).unwrap().coverage());
+    assert_eq!(kill(leader.pid()), Coverage::Exact);
+    let mut command = stubborn("");
+    command.process_group(leader.pid().try_into().unwrap());
+    let mut hidden = Victim::spawn(command);
+    remount_proc(2);
+    assert_eq!(kill(leader.pid()), Coverage::BestEffort);
+    assert!(hidden.answers());
 }
