@@ -34,8 +34,9 @@ use super::sys::Pid;
 ///
 /// # Errors
 /// `Pattern`: empty, with a NUL, refused by regcomp(3), whose words are in the text, or one on which
-/// regcomp could overflow the stack: larger than 8192 characters with its intervals written out, or
-/// with parentheses 256 deep. A pattern without metacharacters may have any length.
+/// regcomp could overflow the stack or exhaust the memory: larger than 8192 characters with its
+/// intervals written out, where an anchor counts for 64 and `\b` for 256, or with parentheses 256 deep.
+/// A pattern without metacharacters may have any length.
 /// `Proc`: /proc cannot be used. `Io`: reading it failed.
 ///
 /// ```

@@ -109,6 +109,11 @@ const DEEPEST: usize = 256;
 /// What a part that may match nothing adds to the size of a pattern; a character adds 1.
 const HOP: usize = 8;
 
+/// What an anchor adds, and one that is two alternatives to regcomp: a thousand `$` in a row or 64 `\b`
+/// take it gigabytes.
+const ANCHOR: usize = 64;
+const BOUNDARY: usize = 256;
+
 /// Whether a pattern stays within [`LARGEST`] and [`DEEPEST`]. It need not be a correct one.
 fn is_bounded(pattern: &[u8]) -> bool {
     // The size of each open group, and of the atom in the innermost that a repeat would copy.
@@ -125,15 +130,19 @@ fn is_bounded(pattern: &[u8]) -> bool {
                 grown = HOP;
             }
             b')' if open.len() > 1 => grown = open.pop().unwrap_or_default(),
-            b'^' | b'$' => grown = HOP,
+            b'^' | b'$' => grown = ANCHOR,
             b'*' | b'?' => copies = Some(1),
             // One that must be there, and a starred one.
             b'+' => copies = Some(2),
             b'{' => (copies, rest) = interval(rest),
             b'[' => rest = after_bracket(rest),
             b'\\' => {
+                grown = match rest.first() {
+                    Some(b'b' | b'B') => BOUNDARY,
+                    Some(b'<' | b'>' | b'`' | b'\'') => ANCHOR,
+                    _ => HOP,
+                };
                 rest = rest.get(1..).unwrap_or_default();
-                grown = HOP;
             }
             _ => {}
         }

@@ -443,13 +443,13 @@ fn a_pattern_too_large_for_regcomp_is_refused() {
 
 /// The worst of each kind that is let through, in a thread with a small stack.
 #[test]
-fn no_pattern_overflows_the_stack() {
-    if !is_root("no_pattern_overflows_the_stack") {
+fn no_pattern_overflows_the_stack_or_exhausts_the_memory() {
+    if !is_root("no_pattern_overflows_the_stack_or_exhausts_the_memory") {
         return;
     }
     // Among its own processes only, for some of these take long for each command line.
     if !alone!(
-        no_pattern_overflows_the_stack,
+        no_pattern_overflows_the_stack_or_exhausts_the_memory,
         "unshare",
         "--pid",
         "--fork",
@@ -471,7 +471,11 @@ fn no_pattern_overflows_the_stack() {
         open.repeat(depth) + atom + &close.repeat(depth)
     };
     // Each for a number of parts: the largest that is taken is found by halving.
-    let shapes: [&dyn Fn(usize) -> String; 22] = [
+    let shapes: [&dyn Fn(usize) -> String; 26] = [
+        &|n| "$".repeat(n),
+        &|n| "\\b".repeat(n),
+        &|n| "(a|\\b)".repeat(n),
+        &|n| "(\\b|\\B)".repeat(n),
         &|n| "a?".repeat(n),
         &|n| "a*".repeat(n),
         &|n| "[ab]?".repeat(n),
@@ -510,10 +514,13 @@ fn no_pattern_overflows_the_stack() {
         }
         assert!(taken_at > 5, "{:.40}", shape(taken_at));
     }
+    // In KiB (proc_pid_status(5)).
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak: u64 = peak.unwrap().trim_end_matches("kB").trim().parse().unwrap();
+    assert!(peak < 512 << 10, "{peak} KiB");
 }
 
-/// A child of posix_spawn shows its parent's command line until it has locked the memory map they
-/// share, which other threads of the parent can hold up.
 /// Children of a plain fork(2) show their parent's line for good: they are not waited for one by one.
 #[test]
 fn forked_children_hold_nobody_up() {
@@ -542,6 +549,8 @@ fn forked_children_hold_nobody_up() {
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
+/// A child of posix_spawn shows its parent's command line until it has locked the memory map they
+/// share, which other threads of the parent can hold up.
 #[test]
 fn a_child_just_spawned_does_not_show_its_parent() {
     if !alone!(a_child_just_spawned_does_not_show_its_parent) {
