@@ -81,6 +81,7 @@ fn main() {
                 let name = CString::new(digits.map(byte).collect::<Vec<u8>>()).unwrap();
                 sys!(libc::prctl(libc::PR_SET_NAME, name.as_ptr()));
             }
+            "title" => set_title(value),
             "chdir" => std::env::set_current_dir(value).unwrap(),
             "listen" => {
                 let address = if value.is_empty() { "127.0.0.1" } else { value };
@@ -223,6 +224,21 @@ fn respawn(spec: &str) {
     loop {
         again(spec).spawn().unwrap().wait().unwrap();
     }
+}
+
+/// Writes over its arguments as setproctitle(3) does, into the environment where they are too short:
+/// whoever starts it gives it a variable of that length first.
+fn set_title(title: &str) {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat[stat.rfind(')').unwrap()..].split(' ').collect();
+    // Fields 48 and 49; the first of these is field 2.
+    let [start, end] = [46, 47].map(|field| fields[field].parse::<usize>().unwrap());
+    let length = (end - start).max(title.len() + 1);
+    let mut text = title.as_bytes().to_vec();
+    text.resize(length, 0);
+    // SAFETY: the arguments and the environment behind them lie on the stack, writable, and nobody
+    // reads them any more.
+    unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), start as *mut u8, length) };
 }
 
 /// Watches its parent and, when that is gone, takes its place.

@@ -497,6 +497,26 @@ fn a_deleted_directory_still_counts() {
 }
 
 #[test]
+fn a_deleted_program_hides_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().canonicalize().unwrap().join("program");
+    std::fs::copy(env!("CARGO_BIN_EXE_stubborn"), &copy).unwrap();
+    let token = token();
+    let mut command = Command::new(&copy);
+    command.env("STUBBORN", "").env("FINDERS", &token);
+    let mut victim = Victim::spawn(command);
+    std::fs::remove_file(&copy).unwrap();
+    let mut shown = copy.clone().into_os_string();
+    shown.push(" (deleted)");
+    ask(victim.pid(), |seen| assert_eq!(seen.exe().unwrap(), shown));
+    let found = [victim.pid()];
+    assert_eq!(pids_with_env("FINDERS", &token).unwrap(), found);
+    assert_eq!(pids_matching(copy.to_str().unwrap()).unwrap(), found);
+    Kill::now().pids(&found).unwrap();
+    victim.all_gone();
+}
+
+#[test]
 fn a_directory_may_have_any_name() {
     let base = tempfile::tempdir().unwrap();
     for name in [&b"\xff\xfe"[..], b"a\nb", b" (deleted)", b"\\040"] {

@@ -1,7 +1,7 @@
 //! `pids_matching`: what `pgrep -f` answers, and what it cannot.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -194,6 +194,50 @@ fn nothing_but_empty_arguments_is_the_name_in_brackets() {
     let mut pids: Vec<u32> = victims.iter().map(Victim::pid).collect();
     pids.sort_unstable();
     assert_eq!(pids_matching(&format!(r"^\[{name}]$")).unwrap(), pids);
+}
+
+#[test]
+fn no_arguments_at_all_are_the_name_in_brackets() {
+    let name = format!("none{}", std::process::id());
+    let mut command = stubborn(&format!("name={name}"));
+    let environ: Vec<CString> = command
+        .get_envs()
+        .map(|(key, value)| [key.as_bytes(), b"=", value.unwrap().as_bytes()].concat())
+        .map(|entry| CString::new(entry).unwrap())
+        .collect();
+    let program = CString::new(env!("CARGO_BIN_EXE_stubborn")).unwrap();
+    // SAFETY: execve(2) is async-signal-safe, and the closure allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            let none = [std::ptr::null()];
+            let environ = [environ[0].as_ptr(), std::ptr::null()];
+            libc::execve(program.as_ptr(), none.as_ptr(), environ.as_ptr());
+            Err(std::io::Error::last_os_error())
+        })
+    };
+    let victim = Victim::spawn(command);
+    let found = pids_matching(&format!(r"^\[{name}]$")).unwrap();
+    assert_eq!(found, [victim.pid()]);
+}
+
+/// As setproctitle(3) does.
+#[test]
+fn arguments_that_were_written_over_are_what_they_are_now() {
+    let (old, new) = (word("old"), word("new"));
+    let long = "x".repeat(3000);
+    for title in [new.clone(), format!("{long}-{new}")] {
+        let mut command = stubborn(&format!("title={title}"));
+        command.arg(&old).env_clear();
+        // Behind the arguments, and written over in their stead.
+        command.env("STUBBORN", format!("title={title}"));
+        command.env("ROOM", "x".repeat(4000));
+        let victim = Victim::spawn(command);
+        let found = [victim.pid()];
+        assert_eq!(pids_matching(&old).unwrap(), []);
+        assert_eq!(pids_matching(&new).unwrap(), found);
+        assert_eq!(pids_matching(&format!("^{title}$")).unwrap(), found);
+        assert_eq!(pgrep(&format!("^{title}$"), &found).unwrap(), found);
+    }
 }
 
 #[test]
