@@ -531,8 +531,9 @@ fn settled(
         if !opened {
             buf.clear();
         }
+        let is_blank = buf.iter().all(|&b| b == 0);
         let is_callers = opened && is_callers(file, buf);
-        if !is_callers && buf.iter().any(|&b| b != 0) {
+        if !is_blank && !is_callers {
             return Ok(true);
         }
         if !read(format_args!("stat"), stat)? {
@@ -570,6 +571,9 @@ fn settled(
             // No descriptor becomes ready when execve is done, so there is nothing to wait on.
             sys::sleep(EXEC_PAUSE);
             continue;
+        }
+        if !is_blank {
+            return Ok(true);
         }
         // Blank for good only if read so of a program that was set up before and is still there; and
         // once may have been of a leader that died in favour of a thread.
