@@ -151,8 +151,8 @@ impl Kill {
     /// that do not match. If nobody matches, that is no error.
     ///
     /// # Errors
-    /// `Pattern`: as [`pids_matching`](super::pids_matching). `Survivors`: some are not gone, or there are always new
-    /// ones. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
+    /// `Pattern`: as [`pids_matching`](super::pids_matching). `Survivors`: some are not gone, or there
+    /// are always new ones. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
     pub fn matching(&self, pattern: &str) -> Result<Report> {
         self.run(Matching::of(pattern)?)
     }

@@ -572,7 +572,8 @@ fn settled(
             sys::sleep(EXEC_PAUSE);
             continue;
         }
-        if !is_blank {
+        // Read before the look that says so: else it may have been the last moment before execve(2).
+        if is_borrowed && !is_blank {
             return Ok(true);
         }
         // Blank for good only if read so of a program that was set up before and is still there; and

@@ -674,7 +674,7 @@ impl Drop for Batch {
             if self.targets[index].is_frozen {
                 self.signal_one(index, &[SIGCONT], Outcome::Exited);
             }
-            // Without a descriptor the number must do: SIGCONT harms no successor.
+            // Without a descriptor the number must do: at worst a stopped successor goes on.
             if let (true, State::Parked(id)) =
                 (self.targets[index].is_frozen, &self.targets[index].state)
             {

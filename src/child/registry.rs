@@ -89,7 +89,8 @@ impl Registry {
     ///
     /// # Errors
     /// `Survivors`: not all are gone, or it is not sure that all were found. `Refused`: the first
-    /// signal is not in `1..=64`; the gate stays open then. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
+    /// signal is not in `1..=64`; the gate stays open then. `Proc` or `Io`: /proc cannot be used or
+    /// read, and nothing was sent.
     pub fn kill_all(&self, how: &Kill) -> Result<Report> {
         how.check()?;
         let entries = {
