@@ -60,7 +60,8 @@ impl Kill {
     }
 
     /// How long the targets may take after the first signal; it ends when the last one is gone. With
-    /// zero SIGKILL is sent at once and the first signal is not; `Duration::MAX` means for ever.
+    /// zero SIGKILL is sent at once and the first signal is not; `Duration::MAX` means for ever. If the
+    /// targets have to be searched, what that takes beyond 50 ms counts into it.
     pub const fn grace(mut self, grace: Duration) -> Kill {
         self.grace = grace;
         self
@@ -220,11 +221,14 @@ impl Kill {
 
     /// The one escalation: first signal, grace, SIGKILL, verify.
     fn escalate(&self, mut selection: impl Selection, batch: &mut Batch) -> Result<Verdict> {
+        /// How long the search may take before it counts into the grace.
+        const UNCOUNTED: Duration = Duration::from_millis(50);
         self.check()?;
         selection.start(batch)?;
         if !self.grace.is_zero() && self.first != SIGKILL {
-            let deadline = Deadline::after(self.grace);
-            selection.find(batch, deadline)?;
+            let latest = Deadline::after(self.grace.saturating_add(UNCOUNTED));
+            selection.find(batch, latest)?;
+            let deadline = latest.earlier(Deadline::after(self.grace));
             let mut signalled = 0;
             loop {
                 let all = batch.len();
@@ -588,6 +592,18 @@ impl Selection for Matching {
     }
 }
 
+impl Cgroup {
+    /// Those in it; of a threaded cgroup's threads, the processes.
+    fn processes(&self, batch: &mut Batch) -> Result<Vec<Pid>> {
+        let failed = |e| Error::io("list the processes of the cgroup", e);
+        let mut processes = Vec::new();
+        for number in self.numbers().map_err(failed)? {
+            processes.extend(batch.proc()?.process_of(number).map_err(failed)?);
+        }
+        Ok(processes)
+    }
+}
+
 impl Selection for Cgroup {
     fn start(&mut self, batch: &mut Batch) -> Result<()> {
         self.find(batch, Deadline::NEVER)?;
@@ -595,22 +611,18 @@ impl Selection for Cgroup {
     }
 
     fn find(&mut self, batch: &mut Batch, _: Deadline) -> Result<bool> {
-        let failed = |e| Error::io("list the processes of the cgroup", e);
         let before = batch.len();
-        for number in self.numbers().map_err(failed)? {
-            // Of a threaded cgroup's thread, the process.
-            if let Some(pid) = batch.proc()?.process_of(number).map_err(failed)? {
-                batch.take(pid, |_, _| Ok(true))?;
-            }
+        for pid in self.processes(batch)? {
+            batch.take(pid, |_, _| Ok(true))?;
         }
         if batch.len() > before {
             // The number may have gone to a stranger before it was pinned; who is listed again had it
             // here, or is gone.
-            let mut again = HashSet::new();
-            for number in self.numbers().map_err(failed)? {
-                again.extend(batch.proc()?.process_of(number).map_err(failed)?);
-            }
-            batch.keep(before, |pid| again.contains(&pid));
+            let again = self.processes(batch).map(HashSet::<Pid>::from_iter);
+            batch.keep(before, |pid| {
+                again.as_ref().is_ok_and(|again| again.contains(&pid))
+            });
+            again?;
         }
         Ok(batch.len() > before)
     }

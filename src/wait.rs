@@ -272,17 +272,12 @@ impl Batch {
         Ok(Taken::New)
     }
 
-    /// As [`Batch::take`], of a child that was listed under its parent's number: the parent must still
-    /// have it, or it is a stranger's child.
+    /// As [`Batch::take`], of a child that was listed under its parent's number: if the parent has it
+    /// still, the list was its own.
     pub(super) fn take_child(&mut self, parent: Pid, child: Pid) -> Result<Taken> {
-        let before = self.targets.len();
-        let taken = self.take(child, |stat, _| Ok(stat.parent == parent.get()))?;
-        match taken {
-            Taken::New if !self.is_still(parent) => {
-                self.keep(before, |_| false);
-                Ok(Taken::Vanished)
-            }
-            taken => Ok(taken),
+        match self.is_still(parent) {
+            true => self.take(child, |stat, _| Ok(stat.parent == parent.get())),
+            false => Ok(Taken::Vanished),
         }
     }
 
@@ -296,12 +291,15 @@ impl Batch {
 
     /// Whether a target still has its pid. If it was reaped, it is gone.
     fn has_its_pid(&mut self, index: usize) -> bool {
+        let doubt = self.targets[index].doubt;
         self.act(index, self.outcome, |pinned, proc, _| {
             match pinned.pidfd() {
                 Some(_) => Ok(!pinned.has_its_pid()),
                 None => pinned.is_gone(proc),
             }
         });
+        // A look that failed says nothing of what was sent.
+        self.targets[index].doubt = doubt;
         self.live(index).is_some()
     }
 
@@ -347,12 +345,13 @@ impl Batch {
     }
 
     fn catch_one(&mut self, child: Pid, parent: Pid) -> Result<Taken> {
+        if !self.is_still(parent) {
+            return Ok(Taken::Vanished);
+        }
         let known = self.latest.get(&child);
         if known.is_none_or(|&index| matches!(self.targets[index].state, State::Gone(_))) {
             match self.pin(child, None) {
-                State::Live(pinned)
-                    if pinned.parent() == Some(parent.get()) && self.is_still(parent) =>
-                {
+                State::Live(pinned) if pinned.parent() == Some(parent.get()) => {
                     self.push(child.get(), State::Live(pinned), Some(false));
                     self.halt(self.targets.len() - 1);
                     return Ok(Taken::New);
