@@ -360,7 +360,7 @@ impl Batch {
                 _ => {}
             }
         }
-        let taken = self.take_child(parent, child)?;
+        let taken = self.take(child, |stat, _| Ok(stat.parent == parent.get()))?;
         if taken == Taken::New {
             self.halt(self.targets.len() - 1);
         }
