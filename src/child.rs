@@ -19,15 +19,14 @@ use std::time::Duration;
 
 use super::error::{Error, Result};
 use super::kill::Kill;
-use super::pipe::Pipes;
 use super::proc::{MaybeProc, Proc};
-use super::process::{self, Pin, Pinned, ProcessGroup, ProcessId};
+use super::process::{OwnedGroup, PidRef, Pin, ProcessGroup, ProcessId, pid_of};
 use super::report::Report;
 use super::sys::{self, ChildState, NewGroup, Pid, SIGKILL};
-use super::tree::Own;
-use super::wait::{Deadline, is_gone_by};
+use super::wait::{Deadline, Ppoll, is_gone_by};
 
 mod output;
+mod pipe;
 mod registry;
 
 pub use output::{Ended, Limits, Output};
@@ -81,7 +80,7 @@ impl CommandExt for Command {
             Group::Inherit => NewGroup::Inherit,
             Group::New => NewGroup::Lead,
             Group::NewSession => NewGroup::LeadSession,
-            Group::Join(pgid) => match process::named(pgid)? {
+            Group::Join(pgid) => match pid_of(pgid)? {
                 pgid if pgid.is_init() => return Err(Error::refused("1 is init's group")),
                 pgid => NewGroup::Join(pgid),
             },
@@ -110,7 +109,7 @@ impl CommandExt for Command {
                 std::io::ErrorKind::NotFound.into(),
             )
         })?;
-        let process = match Pinned::open(id.named(), Some(&id), &mut MaybeProc::default()) {
+        let process = match PidRef::open(id.number(), Some(&id), &mut MaybeProc::default()) {
             Pin::Held(process) => Some(process),
             Pin::Gone => None,
             Pin::NoRoom => {
@@ -124,8 +123,8 @@ impl CommandExt for Command {
         };
         let own = match group {
             Group::Inherit | Group::Join(_) => None,
-            Group::New | Group::NewSession => Some(Own {
-                group: Arc::new(ProcessGroup::open(process::named(pid)?).map_err(failed)?),
+            Group::New | Group::NewSession => Some(OwnedGroup {
+                group: Arc::new(ProcessGroup::open(pid_of(pid)?).map_err(failed)?),
                 is_session: group == Group::NewSession,
             }),
         };
@@ -185,8 +184,8 @@ pub struct Managed {
     child: Option<Child>,
     id: ProcessId,
     /// `None`: it had exited when it was spawned.
-    process: Option<Pinned>,
-    own: Option<Own>,
+    process: Option<PidRef>,
+    own: Option<OwnedGroup>,
     group: u32,
 }
 
@@ -235,7 +234,7 @@ impl Managed {
     /// # Errors
     /// As [`Kill::tree`].
     pub fn stop(&mut self, how: &Kill) -> Result<Report> {
-        let stopped = how.families(&[self.id], self.own.as_slice());
+        let stopped = how.families(&[self.id], self.own.as_slice(), Ppoll);
         // If it is not gone, there is nothing to reap.
         drop(self.child().try_wait());
         stopped
@@ -251,7 +250,7 @@ impl Managed {
         if let Some(process) = &self.process {
             // As above; and who is not gone by then cannot be reaped.
             process.signal(SIGKILL, &mut proc).unwrap_or(false);
-            is_gone_by(process, deadline, &mut proc, &mut Pipes::default()).unwrap_or(false);
+            is_gone_by(process, deadline, &mut proc, &mut Ppoll).unwrap_or(false);
         }
         drop(self.child().try_wait());
     }

@@ -15,6 +15,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum ErrorKind {
     /// Not every target is gone: see [`Error::survivors`] and [`Error::report`].
     Survivors,
+    /// Every target that was found is gone, but more may be left: the set kept growing until the
+    /// deadline. See [`Error::report`].
+    Unproven,
     /// An argument that must not be acted on, or that means nothing. Nothing was sent.
     Refused,
     /// The pattern is empty, too large, or regcomp(3) refused it.
@@ -37,7 +40,10 @@ enum Inner {
     Survivors {
         survivors: Vec<Survivor>,
         report: Report,
+        /// False: more may be left than was found.
+        is_complete: bool,
     },
+    Unproven(Report),
     Refused(Cow<'static, str>),
     Pattern(String),
     Proc(&'static str, Option<io::Error>),
@@ -52,6 +58,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match *self.0 {
             Inner::Survivors { .. } => ErrorKind::Survivors,
+            Inner::Unproven(_) => ErrorKind::Unproven,
             Inner::Refused(_) => ErrorKind::Refused,
             Inner::Pattern(_) => ErrorKind::Pattern,
             Inner::Proc(..) => ErrorKind::Proc,
@@ -71,37 +78,45 @@ impl Error {
         }
     }
 
-    /// What did end. `Some` for [`ErrorKind::Survivors`].
+    /// What did end. `Some` for [`ErrorKind::Survivors`] and [`ErrorKind::Unproven`].
     #[must_use]
     pub fn report(&self) -> Option<&Report> {
         match &*self.0 {
-            Inner::Survivors { report, .. } => Some(report),
+            Inner::Survivors { report, .. } | Inner::Unproven(report) => Some(report),
             _ => None,
         }
     }
 
-    pub(super) fn survived(survivors: Vec<Survivor>, report: Report) -> Error {
-        Error(Box::new(Inner::Survivors { survivors, report }))
+    pub(crate) fn survived(survivors: Vec<Survivor>, report: Report, is_complete: bool) -> Error {
+        Error(Box::new(Inner::Survivors {
+            survivors,
+            report,
+            is_complete,
+        }))
     }
 
-    pub(super) fn refused(why: impl Into<Cow<'static, str>>) -> Error {
+    pub(crate) fn unproven(report: Report) -> Error {
+        Error(Box::new(Inner::Unproven(report)))
+    }
+
+    pub(crate) fn refused(why: impl Into<Cow<'static, str>>) -> Error {
         Error(Box::new(Inner::Refused(why.into())))
     }
 
-    pub(super) fn pattern(why: String) -> Error {
+    pub(crate) fn pattern(why: String) -> Error {
         Error(Box::new(Inner::Pattern(why)))
     }
 
-    pub(super) fn proc(why: &'static str, source: Option<io::Error>) -> Error {
+    pub(crate) fn proc(why: &'static str, source: Option<io::Error>) -> Error {
         Error(Box::new(Inner::Proc(why, source)))
     }
 
     #[cfg(feature = "tokio")]
-    pub(super) fn task(why: String) -> Error {
+    pub(crate) fn task(why: String) -> Error {
         Error(Box::new(Inner::Task(why)))
     }
 
-    pub(super) fn io(doing: impl Into<Cow<'static, str>>, source: io::Error) -> Error {
+    pub(crate) fn io(doing: impl Into<Cow<'static, str>>, source: io::Error) -> Error {
         Error(Box::new(Inner::Io(doing.into(), source)))
     }
 }
@@ -109,14 +124,27 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
-            Inner::Survivors { survivors, report } => {
+            Inner::Survivors {
+                survivors,
+                report,
+                is_complete,
+            } => {
                 let all = survivors.len() + report.len();
                 write!(f, "{} of {all} not gone", survivors.len())?;
                 for (i, survivor) in survivors.iter().enumerate() {
                     write!(f, "{} {survivor}", if i == 0 { ":" } else { ";" })?;
                 }
-                Ok(())
+                match is_complete {
+                    true => Ok(()),
+                    false => f.write_str("; more may be left than were found"),
+                }
             }
+            Inner::Unproven(report) => write!(
+                f,
+                "all {} that were found are gone, but more may be left: there were new ones until the \
+                 time was up",
+                report.len()
+            ),
             Inner::Refused(why) => write!(f, "refused: {why}"),
             Inner::Pattern(why) => write!(f, "bad pattern: {why}"),
             Inner::Proc(why, _) => write!(f, "cannot use /proc: {why}"),

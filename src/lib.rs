@@ -3,22 +3,18 @@
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 compile_error!("process-kill reads Linux's /proc and pidfds: it works on Linux and Android only");
 
-mod cgroup;
 pub mod child;
-mod descent;
 mod error;
 mod find;
 mod kill;
-mod pattern;
-mod pipe;
 mod proc;
 mod process;
 mod report;
-#[expect(unsafe_code, reason = "the one file that makes system calls")]
+#[expect(unsafe_code, reason = "the one folder that makes system calls")]
 mod sys;
+mod targets;
 #[cfg(feature = "tokio")]
 pub mod tokio;
-mod tree;
 mod wait;
 
 pub use error::{Error, ErrorKind, Result};

@@ -20,20 +20,21 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Coverage {
-    /// Nothing that belongs to what was to be killed can have been missed.
+    /// Everything that belongs to what was to be killed was found. For a tree or a search: it was
+    /// closed while no process was born, or only strangers were.
     Exact,
-    /// An orphan that was outside of tree, group and session may have been missed: a daemon that had
-    /// left them before the call, or one that leaves them while it forks and exits without pause. Or
-    /// /proc hides who might be a member of a group (`hidepid`).
+    /// A member may have been missed: the machine kept forking while a tree or a search was closed, or
+    /// orphans of the caller's children go to another process, or /proc hides other users' processes
+    /// (`hidepid`).
     BestEffort,
 }
 
 /// What happened, target by target, in the order first named or found, each once.
 #[derive(Clone, Debug)]
 pub struct Report {
-    pub(super) targets: Vec<(u32, Outcome)>,
-    pub(super) elapsed: Duration,
-    pub(super) coverage: Coverage,
+    pub(crate) targets: Vec<(u32, Outcome)>,
+    pub(crate) elapsed: Duration,
+    pub(crate) coverage: Coverage,
 }
 
 impl Report {
@@ -92,7 +93,8 @@ pub enum Reason {
     KernelThread,
     /// `EPERM`. It is not waited for, but was watched while others were, and did not end by itself.
     NotPermitted,
-    /// Held by a debugger, as in `PTRACE_EVENT_EXIT` (ptrace(2)).
+    /// Held by a debugger (ptrace(2)), as in `PTRACE_EVENT_EXIT`, or by a dead thread that the debugger
+    /// has not waited for.
     Traced {
         /// The debugger's pid; 0 if it lives outside the caller's PID namespace.
         by: u32,
@@ -129,10 +131,10 @@ impl fmt::Display for Reason {
 /// A target that is not gone: the time was up, or it was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survivor {
-    pub(super) pid: u32,
-    pub(super) reason: Reason,
-    pub(super) state: Option<char>,
-    pub(super) name: Option<OsString>,
+    pub(crate) pid: u32,
+    pub(crate) reason: Reason,
+    pub(crate) state: Option<char>,
+    pub(crate) name: Option<OsString>,
 }
 
 impl Survivor {

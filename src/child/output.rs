@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::super::error::{Error, ErrorKind, Result};
 use super::super::kill::Kill;
-use super::super::pipe::{Pipe, Pipes};
 use super::super::proc::MaybeProc;
 use super::super::report::Report;
 use super::super::wait::Deadline;
 use super::Managed;
+use super::pipe::{Pipe, Pipes};
 
 /// How long a child may take and how much it may write; see [`Managed::output`].
 #[derive(Clone, Debug)]
@@ -139,7 +139,7 @@ impl Managed {
         let was_held = ended == Ended::Exited && !pipes.are_closed();
         let stopped = limits
             .kill
-            .families_and_read(&[self.id], self.own.as_slice(), &mut pipes);
+            .families(&[self.id], self.own.as_slice(), &mut pipes);
         let status = self.child().try_wait().ok().flatten();
         // What survived this does not end by doing it again. Where nothing was sent, Drop does it.
         if stopped

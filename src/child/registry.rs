@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::error::{Error, Result};
 use super::super::kill::{Kill, group_to_kill};
-use super::super::process::{ProcessGroup, ProcessId};
+use super::super::process::{OwnedGroup, ProcessGroup, ProcessId};
 use super::super::report::Report;
-use super::super::tree::Own;
+use super::super::wait::Ppoll;
 use super::Managed;
 
 /// The children and groups that must not outlive this program; it fits a `static`.
@@ -38,7 +38,7 @@ struct Listed {
 #[derive(Clone)]
 struct Entry {
     root: Option<ProcessId>,
-    own: Option<Own>,
+    own: Option<OwnedGroup>,
 }
 
 impl Registry {
@@ -76,7 +76,7 @@ impl Registry {
         let group = Arc::new(group_to_kill(pgid)?);
         self.list(Entry {
             root: None,
-            own: Some(Own {
+            own: Some(OwnedGroup {
                 group,
                 is_session: false,
             }),
@@ -99,11 +99,11 @@ impl Registry {
             listed.entries.clone()
         };
         let roots: Vec<ProcessId> = entries.iter().filter_map(|(_, entry)| entry.root).collect();
-        let own: Vec<Own> = entries
+        let own: Vec<OwnedGroup> = entries
             .iter()
             .filter_map(|(_, entry)| entry.own.clone())
             .collect();
-        let killed = how.families(&roots, &own);
+        let killed = how.families(&roots, &own, Ppoll);
         let gone: Vec<u64> = match &killed {
             Ok(_) => entries.iter().map(|(key, _)| *key).collect(),
             Err(_) => entries
@@ -158,7 +158,7 @@ impl Entry {
     /// False also where it could not be told.
     fn is_gone(&self) -> bool {
         let root_is_gone = self.root.is_none_or(|id| id.is_gone().unwrap_or(false));
-        let is_empty = |own: &Own| !own.is_session && is_empty(&own.group);
+        let is_empty = |own: &OwnedGroup| !own.is_session && is_empty(&own.group);
         root_is_gone && self.own.as_ref().is_none_or(is_empty)
     }
 }

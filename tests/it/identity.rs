@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -101,7 +102,9 @@ fn an_identity_survives_a_pid_file() {
     assert_eq!(id.pid(), victim.pid());
     let text = id.to_string();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    assert!(text.ends_with(&boot.trim().replace('-', "")), "{text}");
+    let namespace = std::fs::metadata("/proc/self/ns/pid").unwrap().ino();
+    let boot = boot.trim().replace('-', "");
+    assert!(text.ends_with(&format!(":{boot}:{namespace}")), "{text}");
     for text in [text.clone(), format!("{text}\n"), format!(" {text}\r\n")] {
         let read: ProcessId = text.parse().unwrap();
         assert_eq!(read, id);

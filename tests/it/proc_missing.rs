@@ -389,13 +389,13 @@ fn identities_hold_where_proc_shows_processes_only() {
     let id = ProcessId::of(victim.pid()).unwrap().unwrap();
     let text = id.to_string();
     // The boot is out of sight.
-    let without_boot = text.strip_suffix(":-").unwrap();
+    let (before, namespace) = text.split_once(":-:").unwrap();
     let again: ProcessId = text.parse().unwrap();
     assert_eq!(again, id);
     assert!(!again.is_gone().unwrap());
 
     // One that names its boot may be of this one or not.
-    let elsewhere: ProcessId = format!("{without_boot}:{:032x}", 7).parse().unwrap();
+    let elsewhere: ProcessId = format!("{before}:{:032x}:{namespace}", 7).parse().unwrap();
     assert_eq!(elsewhere.is_gone().unwrap_err().kind(), ErrorKind::Io);
     let error = Kill::now().processes(&[elsewhere]).unwrap_err();
     assert_eq!(reasons(&error), [(victim.pid(), Reason::Unverifiable)]);

@@ -5,21 +5,22 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use super::sys::{self, Event};
+use super::super::sys::{self, Event};
+use super::super::wait::Wait;
 
 /// A pipe, and the first bytes that came through it.
 #[derive(Default)]
-pub(super) struct Pipe {
+pub(crate) struct Pipe {
     /// `None`: there is none, or no writer is left.
     end: Option<File>,
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     most: usize,
     /// More came than was to be kept.
-    pub(super) is_cut: bool,
+    pub(crate) is_cut: bool,
 }
 
 impl Pipe {
-    pub(super) fn new(end: Option<OwnedFd>, most: usize) -> Pipe {
+    pub(crate) fn new(end: Option<OwnedFd>, most: usize) -> Pipe {
         Pipe {
             end: end.map(File::from),
             bytes: Vec::new(),
@@ -61,24 +62,24 @@ impl Pipe {
 
 /// Standard output and error of a child; by default none.
 #[derive(Default)]
-pub(super) struct Pipes {
-    pub(super) stdout: Pipe,
-    pub(super) stderr: Pipe,
+pub(crate) struct Pipes {
+    pub(crate) stdout: Pipe,
+    pub(crate) stderr: Pipe,
     /// The first error of a read, which ended that pipe.
-    pub(super) error: Option<io::Error>,
+    pub(crate) error: Option<io::Error>,
     buf: Vec<u8>,
 }
 
 /// What ended a wait, if not the time.
-pub(super) struct Woken {
+pub(crate) struct Woken {
     /// The pidfd is readable.
-    pub(super) by_end: bool,
+    pub(crate) by_end: bool,
     /// Bytes were read.
-    pub(super) by_bytes: bool,
+    pub(crate) by_bytes: bool,
 }
 
 impl Pipes {
-    pub(super) fn new(stdout: Pipe, stderr: Pipe) -> Pipes {
+    pub(crate) fn new(stdout: Pipe, stderr: Pipe) -> Pipes {
         Pipes {
             stdout,
             stderr,
@@ -87,13 +88,13 @@ impl Pipes {
     }
 
     /// Whether nobody can write any more.
-    pub(super) fn are_closed(&self) -> bool {
+    pub(crate) fn are_closed(&self) -> bool {
         self.stdout.end.is_none() && self.stderr.end.is_none()
     }
 
     /// Waits for the pidfd to be readable, and reads what there is on the pipes. It may return early:
     /// `EINTR` is for the caller, who knows what is left of its time.
-    pub(super) fn wait(
+    pub(crate) fn wait(
         &mut self,
         pidfd: Option<BorrowedFd<'_>>,
         timeout: Option<Duration>,
@@ -113,5 +114,16 @@ impl Pipes {
             }
         }
         Ok(Woken { by_end, by_bytes })
+    }
+}
+
+/// A child that cannot write cannot obey: while it is waited for, its pipes are read.
+impl Wait for &mut Pipes {
+    fn wait(
+        &mut self,
+        pidfd: Option<BorrowedFd<'_>>,
+        timeout: Option<Duration>,
+    ) -> io::Result<bool> {
+        Pipes::wait(self, pidfd, timeout).map(|woken| woken.by_end)
     }
 }

@@ -1,28 +1,84 @@
-//! Who descends from whom: by the kernel's lists of children, or by one scan of all parents.
+//! Which processes descend from which: by the kernel's lists of children, or by one scan of all
+//! parents.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 
-use super::error::Result;
-use super::proc::{self, Proc};
-use super::sys::Pid;
+use super::super::error::Result;
+use super::super::proc::{self, Proc, ProcessDir};
+use super::super::process::{ProcessId, pid_of};
+use super::super::sys::Pid;
 
-/// A child and who its parent is.
-pub(super) struct Kin {
-    pub(super) parent: Pid,
-    pub(super) child: Pid,
+/// All descendants of a process, parents before children, `root` itself left out; zombies included.
+/// None if there is no such process.
+///
+/// Complete for every process that lives through the call with its line of parents unbroken, however
+/// many others come and go meanwhile. One that loses a parent during the call may be missed, even if
+/// a subreaper among its ancestors adopts it. The cost follows the size of the tree, not the number
+/// of processes.
+///
+/// # Errors
+/// `Refused`: 0 or above `i32::MAX`. `Proc`: /proc cannot be used. `Io`: reading it failed, or a
+/// process of the tree exists but is hidden, as under `hidepid`.
+///
+/// ```
+/// let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
+/// assert!(process_kill::descendant_pids(std::process::id())?.contains(&child.id()));
+/// # process_kill::sigkill_pids_and_verify(&[child.id()])?;
+/// # child.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn descendant_pids(root: u32) -> Result<Vec<u32>> {
+    let kin = tree(pid_of(root)?, &Proc::open()?)?;
+    Ok(kin.into_iter().map(|kin| kin.child.get()).collect())
 }
 
-pub(super) fn tree(root: Pid) -> Result<Vec<Kin>> {
-    let mut proc = Proc::open()?;
-    match proc.process_of(root) {
+/// As [`descendant_pids`], with identities.
+///
+/// # Errors
+/// As [`descendant_pids`].
+pub fn descendants(root: u32) -> Result<Vec<ProcessId>> {
+    let root = pid_of(root)?;
+    let proc = Proc::open()?;
+    let mut found = Vec::new();
+    let mut buf = Vec::new();
+    // Whose children are no strangers: the number of one that was listed may have gone to another
+    // process before its list was read.
+    let mut kin = HashSet::from([root]);
+    for Kin { parent, child } in tree(root, &proc)? {
+        if !kin.contains(&parent) {
+            continue;
+        }
+        let mut identify = || -> io::Result<Option<ProcessId>> {
+            match ProcessDir::open(&proc, child, &mut buf)? {
+                // Else the number may have gone to a stranger since it was listed.
+                Some((dir, stat)) if stat.parent == parent.get() => ProcessId::behind(&dir),
+                _ => Ok(None),
+            }
+        };
+        if let Some(id) = identify().map_err(|e| proc::reading(child, e))? {
+            kin.insert(child);
+            found.push(id);
+        }
+    }
+    Ok(found)
+}
+
+/// A child and who its parent is.
+struct Kin {
+    parent: Pid,
+    child: Pid,
+}
+
+fn tree(root: Pid, proc: &Proc) -> Result<Vec<Kin>> {
+    match proc.process(root).thread_group() {
         Ok(Some(process)) if process == root => {}
         Ok(_) => return Ok(Vec::new()),
         Err(e) => return Err(proc::reading(root, e)),
     }
     let mut lists = ChildLists::default();
-    let kin = match breadth_first(root, |parent| lists.children(parent, &mut proc)) {
-        Err(NoList::Scan) => by_parents(root, &mut proc),
+    let kin = match breadth_first(root, |parent| lists.children(parent, proc)) {
+        Err(NoList::Scan) => by_parents(root, proc),
         Err(NoList::Failed(e)) => Err(e),
         Ok(kin) => Ok(kin),
     };
@@ -30,7 +86,7 @@ pub(super) fn tree(root: Pid) -> Result<Vec<Kin>> {
 }
 
 /// Everyone below `root`, parents first, each once.
-pub(super) fn breadth_first<E>(
+fn breadth_first<E>(
     root: Pid,
     mut children: impl FnMut(Pid) -> std::result::Result<Vec<Pid>, E>,
 ) -> std::result::Result<Vec<Kin>, E> {
@@ -54,22 +110,22 @@ pub(super) fn breadth_first<E>(
 
 /// The kernel's lists of children, one for each thread (proc_tid_children(5)).
 #[derive(Default)]
-pub(super) struct ChildLists {
+pub(crate) struct ChildLists {
     read: usize,
     /// Beyond this many lists a scan of all processes is cheaper.
     worth_reading: Option<usize>,
 }
 
 #[derive(PartialEq, Eq)]
-pub(super) struct Pass {
+pub(crate) struct Pass {
     threads: Vec<Pid>,
     /// In the order of their birth, thread by thread.
-    pub(super) children: Vec<Pid>,
+    pub(crate) children: Vec<Pid>,
     /// False: a thread ended meanwhile.
-    pub(super) is_complete: bool,
+    pub(crate) is_complete: bool,
 }
 
-pub(super) enum NoList {
+pub(crate) enum NoList {
     /// The lists do not tell, or too slowly: ask every process for its parent.
     Scan,
     Failed(io::Error),
@@ -83,10 +139,10 @@ impl ChildLists {
     /// A thread that ends hands its children to another one and is absent from the next pass too. Only
     /// a leader stays listed when it has ended, so it is read first: its children have then gone to a
     /// thread whose turn is still to come.
-    pub(super) fn children(
+    pub(crate) fn children(
         &mut self,
         parent: Pid,
-        proc: &mut Proc,
+        proc: &Proc,
     ) -> std::result::Result<Vec<Pid>, NoList> {
         const PASSES: u32 = 64;
         let mut last = None;
@@ -101,12 +157,8 @@ impl ChildLists {
     }
 
     /// One pass over a process's lists of children.
-    pub(super) fn pass(
-        &mut self,
-        parent: Pid,
-        proc: &mut Proc,
-    ) -> std::result::Result<Pass, NoList> {
-        let threads = proc.threads(parent).map_err(NoList::Failed)?;
+    pub(crate) fn pass(&mut self, parent: Pid, proc: &Proc) -> std::result::Result<Pass, NoList> {
+        let threads = proc.process(parent).threads().map_err(NoList::Failed)?;
         let mut pass = Pass {
             threads: threads.unwrap_or_default(),
             children: Vec::new(),
@@ -117,7 +169,10 @@ impl ChildLists {
         self.count(pass.threads.len(), proc)?;
         let mut buf = Vec::new();
         for &tid in &pass.threads {
-            match proc.children(parent, tid, &mut pass.children, &mut buf) {
+            match proc
+                .process(parent)
+                .children(tid, &mut pass.children, &mut buf)
+            {
                 Ok(()) => {}
                 // The thread ended, and a sibling has its children now; or the kernel was built
                 // without these lists.
@@ -128,7 +183,7 @@ impl ChildLists {
         Ok(pass)
     }
 
-    fn count(&mut self, lists: usize, proc: &mut Proc) -> std::result::Result<(), NoList> {
+    fn count(&mut self, lists: usize, proc: &Proc) -> std::result::Result<(), NoList> {
         const FEW: usize = 128;
         self.read += lists;
         if self.read <= FEW {
@@ -139,7 +194,7 @@ impl ChildLists {
             // A scan would not show the hidden ones, but their parents' lists name them.
             None if proc.is_partial().map_err(NoList::Failed)? => usize::MAX,
             // Each list is read twice or more, so half the number of processes is the break-even.
-            None => proc.pids().map_err(NoList::Failed)?.len(),
+            None => usize::try_from(proc.count().map_err(NoList::Failed)?).unwrap_or(usize::MAX),
         };
         self.worth_reading = Some(worth);
         match self.read <= worth {
@@ -150,7 +205,7 @@ impl ChildLists {
 }
 
 /// As by the lists of children, but by one scan of all processes' parents.
-fn by_parents(root: Pid, proc: &mut Proc) -> io::Result<Vec<Kin>> {
+fn by_parents(root: Pid, proc: &Proc) -> io::Result<Vec<Kin>> {
     let mut children = all_children(proc)?;
     breadth_first(root, |parent| {
         Ok(children.remove(&parent).unwrap_or_default())
@@ -158,7 +213,7 @@ fn by_parents(root: Pid, proc: &mut Proc) -> io::Result<Vec<Kin>> {
 }
 
 /// Every process's children, ascending, by one scan of all processes' parents.
-pub(super) fn all_children(proc: &mut Proc) -> io::Result<HashMap<Pid, Vec<Pid>>> {
+pub(crate) fn all_children(proc: &Proc) -> io::Result<HashMap<Pid, Vec<Pid>>> {
     const ROUNDS: u32 = 8;
     // Where some are hidden, who is theirs cannot be told.
     if proc.is_partial()? {
@@ -172,7 +227,7 @@ pub(super) fn all_children(proc: &mut Proc) -> io::Result<HashMap<Pid, Vec<Pid>>
     let mut ask = proc.pids()?;
     for _ in 0..ROUNDS {
         for pid in ask {
-            match proc.stat(pid, &mut buf) {
+            match proc.process(pid).stat(&mut buf) {
                 Ok(Some(stat)) => parent_of.insert(pid, Pid::new(stat.parent)),
                 Ok(None) => parent_of.remove(&pid),
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => None,
@@ -296,15 +351,15 @@ mod tests {
     fn a_scan_of_all_parents_finds_whom_the_lists_find() {
         let tree = Tree::start();
         let root = Pid::new(tree.0.id()).unwrap();
-        let mut proc = Proc::open().unwrap();
+        let proc = Proc::open().unwrap();
         let mut lists = ChildLists {
             read: 0,
             worth_reading: Some(usize::MAX),
         };
-        let Ok(by_lists) = breadth_first(root, |parent| lists.children(parent, &mut proc)) else {
+        let Ok(by_lists) = breadth_first(root, |parent| lists.children(parent, &proc)) else {
             panic!("the lists do not tell");
         };
-        let by_scan = by_parents(root, &mut proc).unwrap();
+        let by_scan = by_parents(root, &proc).unwrap();
         let by_lists = pairs(by_lists);
         assert_eq!(by_lists.len(), 4, "{by_lists:?}");
         assert_eq!(pairs(by_scan), by_lists);
@@ -312,7 +367,7 @@ mod tests {
 
     #[test]
     fn many_threads_are_not_read_one_by_one() {
-        let mut proc = Proc::open().unwrap();
+        let proc = Proc::open().unwrap();
         let threads = proc.pids().unwrap().len() + 128;
         let barrier = Arc::new(Barrier::new(threads + 1));
         for _ in 0..threads {
@@ -323,7 +378,7 @@ mod tests {
                 .unwrap();
         }
         let mut lists = ChildLists::default();
-        let listed = lists.children(Pid::new(std::process::id()).unwrap(), &mut proc);
+        let listed = lists.children(Pid::new(std::process::id()).unwrap(), &proc);
         barrier.wait();
         assert!(matches!(listed, Err(NoList::Scan)));
     }

@@ -1,18 +1,44 @@
-//! cgroups(7), version 2: who is in one, and its own way to kill.
+//! cgroups(7), version 2: what is in one, and its own way to kill.
+//!
+//! A write to `cgroup.kill` can miss a process that is just being forked, so it is repeated until
+//! `cgroup.events` says `populated 0`. If the kernel has no `cgroup.kill`, or the cgroup is threaded, it
+//! is frozen while its processes are killed one by one.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::error::{Error, Result};
-use super::sys::{self, Event, FileSystem, Pid};
-use super::wait::Deadline;
+use super::super::error::{Error, Result};
+use super::super::report::{Outcome, Report};
+use super::super::sys::{self, Event, FileSystem, Pid, SIGKILL};
+use super::super::targets::{Proof, Targets};
+use super::super::wait::Deadline;
+use super::{Found, Kill, Selection};
+
+impl Kill {
+    /// Kills every process in a cgroup (cgroups(7), version 2) and the cgroups below it, and verifies
+    /// that it is not populated. The cgroup itself stays.
+    ///
+    /// # Errors
+    /// `Refused`: `dir` is no directory of a cgroup v2 file system, is the root cgroup, or holds the
+    /// caller. `Survivors`: not all are gone. `Proc` or `Io`: /proc or the cgroup cannot be read, and
+    /// nothing was sent.
+    ///
+    /// # Kernel versions
+    /// Linux 5.14 for `cgroup.kill`. Before it, and for threaded cgroups, the cgroup is frozen while
+    /// each process is killed (Linux 5.2).
+    pub fn cgroup(&self, dir: &Path) -> Result<Report> {
+        self.run(Cgroup::open(dir)?)
+    }
+}
 
 /// A cgroup that may be killed: neither the root nor one that holds the caller.
-pub(super) struct Cgroup {
+pub(crate) struct Cgroup {
     dir: PathBuf,
     /// `cgroup.events`, which polls `POLLPRI` when it changes.
     events: File,
@@ -21,7 +47,7 @@ pub(super) struct Cgroup {
 }
 
 impl Cgroup {
-    pub(super) fn open(dir: &Path) -> Result<Cgroup> {
+    pub(crate) fn open(dir: &Path) -> Result<Cgroup> {
         let refused = |why| Error::refused(format!("{dir:?} {why}"));
         let failed = |e| Error::io(format!("read cgroup {dir:?}"), e);
         let path = CString::new(dir.as_os_str().as_bytes());
@@ -57,7 +83,7 @@ impl Cgroup {
 
     /// The processes in it and below it; of a threaded cgroup, the threads. Those outside our PID
     /// namespace have no number and are left out.
-    pub(super) fn numbers(&self) -> io::Result<Vec<Pid>> {
+    pub(crate) fn numbers(&self) -> io::Result<Vec<Pid>> {
         let mut numbers = Vec::new();
         let mut dirs = vec![self.dir.clone()];
         while let Some(dir) = dirs.pop() {
@@ -89,7 +115,7 @@ impl Cgroup {
         Ok(numbers)
     }
 
-    pub(super) fn is_populated(&mut self) -> io::Result<bool> {
+    pub(crate) fn is_populated(&mut self) -> io::Result<bool> {
         let mut text = String::new();
         let rewound = self.events.rewind();
         match rewound.and_then(|()| self.events.read_to_string(&mut text)) {
@@ -101,7 +127,7 @@ impl Cgroup {
     }
 
     /// Waits until `cgroup.events` has changed since it was read, or the deadline.
-    pub(super) fn wait_for_change(&self, deadline: Deadline) -> io::Result<()> {
+    pub(crate) fn wait_for_change(&self, deadline: Deadline) -> io::Result<()> {
         match sys::ppoll([Some(self.events.as_fd())], Event::Changed, deadline.left()) {
             Err(e) if e.kind() != io::ErrorKind::Interrupted => Err(e),
             _ => Ok(()),
@@ -109,7 +135,7 @@ impl Cgroup {
     }
 
     /// Writes `cgroup.kill`. False: before Linux 5.14, or a threaded cgroup.
-    pub(super) fn kill(&self) -> io::Result<bool> {
+    pub(crate) fn kill(&self) -> io::Result<bool> {
         match self.write("cgroup.kill", "1") {
             Ok(()) => Ok(true),
             Err(e) if is_removed(&e) || e.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
@@ -119,7 +145,7 @@ impl Cgroup {
 
     /// Writes `cgroup.freeze`: nobody in it forks until it is thawed. SIGKILL works. Nothing is done
     /// before Linux 5.2, or if the cgroup was removed.
-    pub(super) fn freeze(&mut self) -> io::Result<()> {
+    pub(crate) fn freeze(&mut self) -> io::Result<()> {
         match std::fs::read_to_string(self.dir.join("cgroup.freeze")) {
             Ok(frozen) if frozen.trim() == "1" => Ok(()),
             Ok(_) => {
@@ -153,4 +179,79 @@ impl Drop for Cgroup {
 
 fn is_removed(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+impl Cgroup {
+    /// Those in it; of a threaded cgroup's threads, the processes.
+    fn processes(&self, targets: &mut Targets<'_>) -> Result<Vec<Pid>> {
+        let failed = |e| Error::io("list the processes of the cgroup", e);
+        let mut processes = Vec::new();
+        for number in self.numbers().map_err(failed)? {
+            processes.extend(
+                targets
+                    .proc()?
+                    .process(number)
+                    .thread_group()
+                    .map_err(failed)?,
+            );
+        }
+        Ok(processes)
+    }
+}
+
+impl Selection for Cgroup {
+    fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
+        self.find(targets, Deadline::NEVER)?;
+        Ok(())
+    }
+
+    fn find(&mut self, targets: &mut Targets<'_>, _: Deadline) -> Result<Found> {
+        let before = targets.len();
+        for pid in self.processes(targets)? {
+            targets.add_found(pid, |_, _| Ok(true))?;
+        }
+        if targets.len() > before {
+            // The number may have gone to a stranger before it was pinned; who is listed again had it
+            // here, or is gone.
+            let again = self.processes(targets).map(HashSet::<Pid>::from_iter);
+            targets.keep(before, |pid| {
+                again.as_ref().is_ok_and(|again| again.contains(&pid))
+            });
+            again?;
+        }
+        Ok(Found {
+            is_new: targets.len() > before,
+            is_complete: true,
+        })
+    }
+
+    fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
+        /// How long one write is waited for before the next.
+        const PAUSE: Duration = Duration::from_millis(10);
+        let failed = |e| Error::io("kill the cgroup", e);
+        let mut is_populated = self.is_populated().map_err(failed)?;
+        while is_populated {
+            // One write can miss a process that is just being forked.
+            if !Cgroup::kill(self).map_err(failed)? {
+                self.freeze().map_err(failed)?;
+                self.find(targets, deadline)?;
+                targets.signal(0, &[SIGKILL]);
+            }
+            let soon = deadline.or_after(PAUSE);
+            is_populated = self.is_populated().map_err(failed)?;
+            while is_populated && !soon.has_passed() {
+                self.wait_for_change(soon).map_err(failed)?;
+                is_populated = self.is_populated().map_err(failed)?;
+            }
+            if is_populated && deadline.has_passed() {
+                self.find(targets, deadline)?;
+                break;
+            }
+        }
+        targets.wait(deadline, Outcome::Killed);
+        Ok(Proof {
+            is_complete: !is_populated,
+            ..Proof::EXACT
+        })
+    }
 }

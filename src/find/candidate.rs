@@ -1,0 +1,232 @@
+//! Every process, shown to a closure: [`processes_where`].
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use super::super::error::{Error, Result};
+use super::super::proc::{self, Link, Proc, ProcessDir, Reading, Stat, Text};
+use super::super::process::ProcessId;
+use super::super::sys::Pid;
+use super::pattern::join_arguments;
+
+/// The processes for which `keep` says true, ascending. Every process that the caller can see is
+/// shown, the caller itself and zombies included, whatever bytes its names hold.
+///
+/// What `keep` is shown is one process's even if its pid is used again meanwhile, and the identity is
+/// that process's.
+///
+/// # Errors
+/// `Proc`: /proc cannot be used. `Io`: reading it failed.
+///
+/// ```
+/// let shells = process_kill::processes_where(|p| p.name() == "sh" && p.uid().is_ok_and(|u| u != 0))?;
+/// # drop(shells);
+/// # Ok::<(), process_kill::Error>(())
+/// ```
+pub fn processes_where(mut keep: impl FnMut(&Candidate<'_>) -> bool) -> Result<Vec<ProcessId>> {
+    let mut found = Vec::new();
+    each_candidate(|candidate| {
+        if keep(candidate) {
+            found.extend(
+                ProcessId::behind(candidate.dir).map_err(|e| proc::reading(candidate.pid, e))?,
+            );
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// The processes that were started with `key` set to `value`, ascending, the caller included: it finds
+/// daemons that left tree, group and session.
+///
+/// What counts is the environment given to execve(2) (proc_pid_environ(5)), not what the program
+/// made of it. Processes whose environment the caller may not read (other users') are left out.
+///
+/// # Errors
+/// `Refused`: `key` is empty or holds `=` or NUL, or `value` holds NUL. `Proc`: /proc cannot be used.
+/// `Io`: reading it failed.
+pub fn pids_with_env(key: &str, value: &str) -> Result<Vec<u32>> {
+    if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
+        return Err(Error::refused(format!(
+            "no environment has {key:?} set to {value:?}"
+        )));
+    }
+    pids_where(|candidate| Ok(candidate.env(key)?.is_some_and(|set| set == value)))
+}
+
+/// A process as [`processes_where`] shows it: the numbers as they were when it was listed, the rest
+/// read when asked for.
+///
+/// What is read is this process's or an error, never a successor's. Names are bytes as the kernel
+/// gives them.
+pub struct Candidate<'a> {
+    pid: Pid,
+    stat: Stat<'a>,
+    dir: &'a ProcessDir<'a>,
+}
+
+impl Candidate<'_> {
+    /// Its pid.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid.get()
+    }
+
+    /// Its parent's pid (proc_pid_stat(5) field 4); 0 for none in the caller's PID namespace.
+    #[must_use]
+    pub fn parent(&self) -> u32 {
+        self.stat.parent
+    }
+
+    /// Its process group (proc_pid_stat(5) field 5); 0 for one outside the caller's PID namespace.
+    #[must_use]
+    pub fn group(&self) -> u32 {
+        self.stat.group
+    }
+
+    /// Its session (proc_pid_stat(5) field 6); 0 for one outside the caller's PID namespace.
+    #[must_use]
+    pub fn session(&self) -> u32 {
+        self.stat.session
+    }
+
+    /// Its state (proc_pid_stat(5) field 3): the leader's, so `Z` with several
+    /// [`threads`](Candidate::threads) is a process that runs on without its leader.
+    #[must_use]
+    pub fn state(&self) -> char {
+        self.stat.state
+    }
+
+    /// How many threads it has (proc_pid_stat(5) field 20).
+    #[must_use]
+    pub fn threads(&self) -> u32 {
+        self.stat.threads
+    }
+
+    /// Clock ticks after boot (proc_pid_stat(5) field 22).
+    #[must_use]
+    pub fn start_time(&self) -> u64 {
+        self.stat.start_time
+    }
+
+    /// Its name (proc_pid_stat(5) field 2): 15 bytes at most, unless it is a kernel thread.
+    #[must_use]
+    pub fn name(&self) -> &OsStr {
+        OsStr::from_bytes(self.stat.name)
+    }
+
+    /// Its arguments, empty ones included (proc_pid_cmdline(5)); none for a zombie or a kernel
+    /// thread.
+    ///
+    /// # Errors
+    /// It is gone, or may not be read.
+    pub fn args(&self) -> io::Result<Vec<OsString>> {
+        let bytes = self.text(Text::Arguments, &mut Vec::new())?;
+        if bytes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+        let args = bytes.split(|&b| b == 0);
+        Ok(args.map(|arg| OsString::from_vec(arg.to_vec())).collect())
+    }
+
+    /// What [`pids_matching`] matches: the arguments joined by one space, or the name in brackets.
+    ///
+    /// # Errors
+    /// It is gone, or may not be read.
+    pub fn command_line(&self) -> io::Result<Vec<u8>> {
+        let mut stat = Vec::new();
+        let mut line = self.text(Text::Arguments, &mut stat)?;
+        join_arguments(&mut line, &stat);
+        Ok(line)
+    }
+
+    /// The program it runs (proc_pid_exe(5)), with ` (deleted)` behind it if its file was.
+    ///
+    /// # Errors
+    /// It is gone, a zombie or a kernel thread, or may not be read.
+    pub fn exe(&self) -> io::Result<PathBuf> {
+        self.dir.target(Link::Exe)
+    }
+
+    /// Its working directory (proc_pid_cwd(5)), with ` (deleted)` behind it if it was.
+    ///
+    /// # Errors
+    /// It is gone or a zombie, or may not be read.
+    pub fn cwd(&self) -> io::Result<PathBuf> {
+        self.dir.target(Link::Cwd)
+    }
+
+    /// A variable of the environment it was started with (proc_pid_environ(5)); the first, as
+    /// getenv(3) has it.
+    ///
+    /// # Errors
+    /// It is gone, or may not be read.
+    pub fn env(&self, key: &str) -> io::Result<Option<OsString>> {
+        let bytes = self.text(Text::Environment, &mut Vec::new())?;
+        let value = bytes.split(|&b| b == 0).find_map(|entry| {
+            let value = entry.strip_prefix(key.as_bytes())?;
+            value.strip_prefix(b"=")
+        });
+        Ok(value.map(|value| OsString::from_vec(value.to_vec())))
+    }
+
+    /// The effective user id (credentials(7)).
+    ///
+    /// # Errors
+    /// It is gone, or may not be read.
+    pub fn uid(&self) -> io::Result<u32> {
+        self.dir.uid()
+    }
+
+    pub(super) fn dir(&self) -> &ProcessDir<'_> {
+        self.dir
+    }
+
+    fn text(&self, text: Text, stat: &mut Vec<u8>) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        match self.dir.text(text, &mut bytes, stat)? {
+            Reading::Absent => Err(io::ErrorKind::NotFound.into()),
+            Reading::Settled | Reading::Unsettled => Ok(bytes),
+        }
+    }
+}
+
+impl fmt::Debug for Candidate<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Candidate")
+            .field("pid", &self.pid())
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}
+
+fn each_candidate(mut see: impl FnMut(&Candidate<'_>) -> Result<()>) -> Result<()> {
+    let proc = Proc::open()?;
+    proc.begin_scan();
+    let mut buf = Vec::new();
+    for pid in proc::visible(&proc)? {
+        if let Some((dir, stat)) = proc::readable(pid, ProcessDir::open(&proc, pid, &mut buf))? {
+            see(&Candidate {
+                pid,
+                stat,
+                dir: &dir,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn pids_where(keep: impl Fn(&Candidate<'_>) -> io::Result<bool>) -> Result<Vec<u32>> {
+    let mut found = Vec::new();
+    each_candidate(|candidate| {
+        if proc::readable(candidate.pid, keep(candidate).map(Some))? == Some(true) {
+            found.push(candidate.pid());
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,218 @@
+//! Every descendant of the calling process.
+//!
+//! 1. List the caller's children, newest first. Each is held, stopped at once, and its children after
+//!    it: a process that forks and exits without pause has forked already when it is listed, so what
+//!    counts is to stop *its* child in time. There is no other look at /proc in between.
+//! 2. Freeze and kill what was found, wait, and start again.
+//! 3. When no child is left alive: list, look at every entry and see it dead, list again. If both lists
+//!    are equal, no child lived and none came or went. If orphans are given to the caller, no
+//!    descendant is left then.
+
+use std::collections::HashSet;
+
+use super::super::error::{Error, Result};
+use super::super::find::all_children;
+use super::super::proc::{self, Newest};
+use super::super::report::{Coverage, Outcome, Report};
+use super::super::sys::{self, Pid, SIGKILL};
+use super::super::targets::{Added, Proof, Targets};
+use super::super::wait::Deadline;
+use super::freeze::{Kin, add_descendants, freeze};
+use super::{Found, Kill, Selection};
+
+impl Kill {
+    /// Kills the descendants of the calling process, and verifies that none is left.
+    ///
+    /// [`Coverage::Exact`](super::super::Coverage) if the caller is PID 1 or a child subreaper (prctl(2)
+    /// `PR_SET_CHILD_SUBREAPER`), for then orphans become its children and "no living child" proves
+    /// "no living descendant"; [`child::adopt_orphans`](super::super::child::adopt_orphans) makes it one.
+    /// A descendant whose own children are born into another PID namespace (pid_namespaces(7)) makes
+    /// it [`Coverage::BestEffort`](super::super::Coverage) all the same: orphans there are given to that namespace's init.
+    /// Otherwise orphans are init's: those in a session that a descendant leads are found, daemons in a
+    /// session of their own are not. The caller's children are not reaped, and it must not start any
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// `Survivors`: not all are gone. `Unproven`: all that were found are gone, but it is not sure that
+    /// all were found. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
+    pub fn children(&self) -> Result<Report> {
+        self.run(Children::default())
+    }
+}
+
+/// Ends the descendants of the calling process: [`Kill::graceful`]`().`[`children`](Kill::children).
+///
+/// # Errors
+/// As [`Kill::children`].
+pub fn kill_all_children() -> Result<Report> {
+    Kill::graceful().children()
+}
+
+/// Every descendant of the calling process.
+#[derive(Default)]
+struct Children {
+    /// The caller is init or a subreaper.
+    adopts: bool,
+    kin: Kin,
+    /// Zombies that were looked at. They stay listed until they are reaped, and there may be
+    /// thousands of them.
+    dead: HashSet<Pid>,
+    /// A descendant's children are born into another PID namespace, or it could not be told.
+    leaves_namespace: bool,
+}
+
+impl Children {
+    /// The caller's children, from the kernel's lists or by a scan of all parents. Those of the leader,
+    /// to whom orphans are given, come last, and the newest of them at the very end.
+    fn list(&self, targets: &mut Targets<'_>) -> Result<Vec<Pid>> {
+        let proc = targets.proc()?;
+        let failed = |e| Error::io("list the caller's children", e);
+        match proc.process(proc.caller()).children_of_all_threads() {
+            Err(e) if proc::is_absent(&e) => {
+                let mut all = all_children(proc).map_err(failed)?;
+                Ok(all.remove(&proc.caller()).unwrap_or_default())
+            }
+            listed => listed.map_err(failed),
+        }
+    }
+
+    /// Adds the living children, newest first, and stops each at once, and then its children and so
+    /// on. Returns the list.
+    fn catch(&mut self, targets: &mut Targets<'_>) -> Result<Vec<Pid>> {
+        let caller = targets.proc()?.caller();
+        let listed = self.list(targets)?;
+        for &child in listed.iter().rev() {
+            if self.dead.contains(&child) {
+                continue;
+            }
+            match stop_at_once(targets, caller, child)? {
+                Added::Dead => {
+                    self.dead.insert(child);
+                }
+                Added::New => stop_descendants(targets, child)?,
+                Added::Known | Added::Vanished => {}
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Whether the orphans of a target would come to the caller is asked while it is stopped.
+    fn look_at_namespaces(&mut self, targets: &mut Targets<'_>) -> Result<()> {
+        if self.leaves_namespace || !self.adopts {
+            return Ok(());
+        }
+        let live: Vec<Pid> = targets.all_live().collect();
+        let proc = targets.proc()?;
+        let own = proc.pid_namespace().ok().flatten();
+        self.leaves_namespace = live.into_iter().any(|pid| {
+            match proc.process(pid).namespace_of_children() {
+                Ok(namespace) => Some(namespace) != own,
+                // It has ended, and has no children any more.
+                Err(e) => !proc::is_absent(&e),
+            }
+        });
+        Ok(())
+    }
+
+    fn proof(&self, is_complete: bool) -> Proof {
+        Proof {
+            coverage: match self.adopts && !self.leaves_namespace {
+                true => Coverage::Exact,
+                false => Coverage::BestEffort,
+            },
+            is_complete,
+        }
+    }
+}
+
+impl Selection for Children {
+    fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
+        let caller = targets.proc()?.caller();
+        let adopts = sys::is_child_subreaper();
+        let adopts = adopts.map_err(|e| Error::io("ask whether orphans come here", e))?;
+        self.adopts = adopts || caller.is_init();
+        for child in self.list(targets)? {
+            targets.add_child(caller, child)?;
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Found> {
+        let before = targets.len();
+        self.start(targets)?;
+        self.kin.note_leaders(targets)?;
+        let mut found = add_descendants(targets, deadline)?;
+        if found.is_complete && self.kin.add(targets, false)? {
+            found = add_descendants(targets, deadline)?;
+        }
+        self.look_at_namespaces(targets)?;
+        Ok(Found {
+            is_new: targets.len() > before,
+            ..found
+        })
+    }
+
+    fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
+        loop {
+            let listed = self.catch(targets)?;
+            let is_left = |index| targets.live(index).is_some() && !targets.is_doubtful(index);
+            if (0..targets.len()).any(is_left) {
+                let frozen_by = deadline.three_quarters();
+                // Whether it closed does not matter: the list tells in the end.
+                freeze(targets, &mut self.kin, Newest::UNKNOWN, frozen_by)?;
+                self.look_at_namespaces(targets)?;
+                self.kin.kill();
+                targets.kill_newest_first();
+                targets.wait(deadline, Outcome::Killed);
+            } else if self.list(targets)? == listed {
+                // The numbers of zombies that were reaped may have been used again: so each one is
+                // looked at once more.
+                self.dead.clear();
+                let before = targets.len();
+                let looked_at = self.catch(targets)?;
+                // No process in the list lived, and none came or went since.
+                if targets.len() == before && looked_at == listed && self.list(targets)? == listed {
+                    // What may not be signalled is a survivor, and may have forked.
+                    return Ok(self.proof(targets.all_live().next().is_none()));
+                }
+            }
+            if deadline.has_passed() {
+                return Ok(self.proof(false));
+            }
+        }
+    }
+}
+
+/// Adds a child and stops it. A half-born child of the caller (posix_spawn(3) in another thread) still
+/// shares the caller's memory: it is killed and not stopped, because its stopped parent thread can
+/// hold a lock of libc that is needed here.
+fn stop_at_once(targets: &mut Targets<'_>, parent: Pid, child: Pid) -> Result<Added> {
+    let added = targets.add_child(parent, child)?;
+    if added == Added::New {
+        let index = targets.len() - 1;
+        match parent.is_caller() && sys::share_memory(parent, child).unwrap_or(false) {
+            true => drop(targets.signal_one(index, &[SIGKILL], Outcome::Killed)),
+            false => targets.send_sigstop(index),
+        }
+    }
+    Ok(added)
+}
+
+/// Stops the descendants of a target as they are listed by its leader, and so on.
+fn stop_descendants(targets: &mut Targets<'_>, root: Pid) -> Result<()> {
+    let mut parents = vec![root];
+    let (mut children, mut buf) = (Vec::new(), Vec::new());
+    while let Some(parent) = parents.pop() {
+        let dir = targets.proc()?.process(parent);
+        if dir.children(parent, &mut children, &mut buf).is_err() {
+            // It has ended, and its children were given to another process.
+            children.clear();
+        }
+        for child in children.drain(..).rev() {
+            if stop_at_once(targets, parent, child)? == Added::New {
+                parents.push(child);
+            }
+        }
+    }
+    Ok(())
+}

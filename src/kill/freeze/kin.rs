@@ -1,0 +1,313 @@
+//! Members of a tree that are not reached by its lists of children: they lost their parent.
+//!
+//! | found by | member if |
+//! |---|---|
+//! | a session that a member leads, or led while it was one | always: a session is entered only by birth |
+//! | a group that was made for the tree ([`OwnedGroup`]) | always: its owner says so |
+//! | the group of a root that is the caller's own child | it is an orphan: init, a subreaper or a member is its parent |
+//!
+//! Any other process that shares only a group with the tree may be a stranger's child, as a shell's
+//! job mates are. It is left alone.
+//!
+//! A group in which all are members is stopped and killed as a whole, which outruns processes that
+//! fork and exit. All groups of a session are of that kind if the session is the tree's own, because a
+//! group lies within one session.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::super::super::error::{Error, Result};
+use super::super::super::proc::{self, Newest, Stat};
+use super::super::super::process::{OwnedGroup, ProcessGroup};
+use super::super::super::sys::{self, Pid, SIGCONT, SIGKILL, SIGSTOP};
+use super::super::super::targets::{Added, Targets};
+use super::super::caller_and_ancestors;
+
+/// The kin of the targets, found by session and group.
+#[derive(Default)]
+pub(in super::super) struct Kin {
+    sessions: HashMap<Pid, Arc<ProcessGroup>>,
+    groups: HashMap<Pid, Group>,
+    /// Groups that were sent SIGSTOP as a whole, and are to be killed or continued.
+    stopped: HashMap<Pid, Arc<ProcessGroup>>,
+    /// The ancestors of the roots, one of which may be given the orphans of the tree.
+    above_roots: Vec<Pid>,
+    ancestry: Option<Ancestry>,
+}
+
+struct Group {
+    leader: Arc<ProcessGroup>,
+    /// False: only orphans in it are members.
+    is_owned: bool,
+}
+
+/// Looked at once a call, and only if something was found by session or group.
+#[derive(Clone)]
+struct Ancestry {
+    /// The caller and its ancestors.
+    spared: HashSet<Pid>,
+    /// Those that may be given an orphan of the tree.
+    reapers: HashSet<Pid>,
+}
+
+/// A process that was found by session or group.
+struct Mate {
+    pid: Pid,
+    group: Option<Pid>,
+    parent: Option<Pid>,
+    /// By session, or in an owned group.
+    is_sure: bool,
+}
+
+impl Kin {
+    pub(in super::super) fn of(owned: &[OwnedGroup]) -> Kin {
+        let mut kin = Kin::default();
+        for own in owned {
+            let leader = Arc::clone(&own.group);
+            kin.groups.insert(
+                leader.pgid,
+                Group {
+                    leader,
+                    is_owned: true,
+                },
+            );
+            if own.is_session {
+                kin.own_session(&own.group);
+            }
+        }
+        kin
+    }
+
+    pub(in super::super) fn own_session(&mut self, leader: &Arc<ProcessGroup>) {
+        self.sessions.insert(leader.pgid, Arc::clone(leader));
+    }
+
+    /// The group of a root that is the caller's own child.
+    pub(in super::super) fn add_group_of_root(&mut self, leader: &Arc<ProcessGroup>) {
+        self.groups.entry(leader.pgid).or_insert_with(|| Group {
+            leader: Arc::clone(leader),
+            is_owned: false,
+        });
+    }
+
+    pub(in super::super) fn set_above_roots(&mut self, ancestors: Vec<Pid>) {
+        self.above_roots = ancestors;
+    }
+
+    /// Notes the session of a target that was seen to lead it.
+    pub(super) fn note_leader(&mut self, targets: &mut Targets<'_>, index: usize) -> Result<()> {
+        let Some(pid) = targets.live(index) else {
+            return Ok(());
+        };
+        if self.sessions.contains_key(&pid) {
+            return Ok(());
+        }
+        let session = targets.open_group(pid)?;
+        // What was read and opened under the number is its own if it has its number still.
+        if targets.has_its_pid(index) {
+            self.sessions.insert(pid, Arc::new(session));
+        }
+        Ok(())
+    }
+
+    /// Notes the sessions of all live targets that lead one.
+    pub(in super::super) fn note_leaders(&mut self, targets: &mut Targets<'_>) -> Result<()> {
+        let mut buf = Vec::new();
+        for index in 0..targets.len() {
+            if let Some(pid) = targets.live(index) {
+                let stat = targets.proc()?.process(pid).stat(&mut buf);
+                if proc::readable(pid, stat)?.is_some_and(|stat| stat.session == pid.get()) {
+                    self.note_leader(targets, index)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the kin that are not yet targets. With `stop` they, and the groups in which all are
+    /// members, are stopped. True: there was a new one, or a group to stop, so that it is worth
+    /// another look.
+    pub(in super::super) fn add(&mut self, targets: &mut Targets<'_>, stop: bool) -> Result<bool> {
+        self.forget_empty();
+        if self.sessions.is_empty() && self.groups.is_empty() {
+            return Ok(false);
+        }
+        let Ancestry { spared, reapers } = self.ancestry(targets)?.clone();
+        let mates = self.mates(targets)?;
+        let pids: HashSet<Pid> = mates.iter().map(|mate| mate.pid).collect();
+        let mut is_new = false;
+        let (mut seen_in, mut shared) = (HashMap::new(), HashSet::new());
+        for mate in mates {
+            let is_orphan = mate
+                .parent
+                .is_none_or(|parent| reapers.contains(&parent) || targets.has_live(parent));
+            if spared.contains(&mate.pid) {
+                shared.extend(mate.group);
+            } else if mate.is_sure || is_orphan || targets.has_live(mate.pid) {
+                seen_in.extend(mate.group.map(|group| (group, mate.pid)));
+                is_new |= self.add_mate(&mate, targets, stop)?;
+            } else if !mate.parent.is_some_and(|parent| pids.contains(&parent)) {
+                // A stranger's child. A child of another mate is judged by that one.
+                shared.extend(mate.group);
+            }
+        }
+        if stop {
+            // Strangers may be hidden.
+            if self.groups.values().any(|group| !group.is_owned) && targets.is_partial()? {
+                let unsure = self.groups.iter().filter(|(_, group)| !group.is_owned);
+                shared.extend(unsure.map(|(pgid, _)| *pgid));
+            }
+            for (group, member) in seen_in {
+                if !shared.contains(&group) {
+                    is_new |= self.stop_group(group, member, targets)?;
+                }
+            }
+        }
+        Ok(is_new)
+    }
+
+    /// All that are in a session or group of the tree, zombies left out.
+    fn mates(&self, targets: &mut Targets<'_>) -> Result<Vec<Mate>> {
+        let mut mates = Vec::new();
+        let mut buf = Vec::new();
+        for pid in proc::visible(targets.proc()?)? {
+            let stat = proc::readable(pid, targets.proc()?.process(pid).stat(&mut buf))?;
+            mates.extend(
+                stat.filter(|stat| !stat.is_zombie() && self.holds(stat))
+                    .map(|stat| Mate {
+                        pid,
+                        group: Pid::new(stat.group),
+                        parent: Pid::new(stat.parent),
+                        is_sure: self.is_sure(&stat),
+                    }),
+            );
+        }
+        Ok(mates)
+    }
+
+    /// True: it was no target before.
+    fn add_mate(&self, mate: &Mate, targets: &mut Targets<'_>, stop: bool) -> Result<bool> {
+        if targets.has_live(mate.pid) {
+            return Ok(false);
+        }
+        let added = targets.add_found(mate.pid, |stat, _| {
+            let is_still = Pid::new(stat.parent) == mate.parent;
+            Ok(self.is_sure(stat) || (self.holds(stat) && is_still))
+        })?;
+        let is_new = added == Added::New;
+        if is_new && stop {
+            targets.send_sigstop(targets.len() - 1);
+        }
+        Ok(is_new)
+    }
+
+    /// Stops a group as a whole, the first time; true: it was sent. All its members are kin, because
+    /// one is.
+    fn stop_group(&mut self, pgid: Pid, member: Pid, targets: &mut Targets<'_>) -> Result<bool> {
+        if self.stopped.contains_key(&pgid) || pgid.get() == sys::getpgrp() {
+            return Ok(false);
+        }
+        let known = self.groups.get(&pgid).map(|group| &group.leader);
+        let group = match known.or_else(|| self.sessions.get(&pgid)) {
+            Some(leader) => Arc::clone(leader),
+            None => Arc::new(targets.open_group(pgid)?),
+        };
+        // The group that was opened is the one that the member was seen in, if it is in it still.
+        let mut buf = Vec::new();
+        let stat = targets.proc()?.process(member).stat(&mut buf);
+        let is_in = proc::readable(member, stat)?
+            .is_some_and(|stat| stat.group == pgid.get() && self.holds(&stat));
+        // EPERM: no member may be signalled, and each is a survivor by itself.
+        if !is_in || !group.signal(SIGSTOP).unwrap_or(false) {
+            return Ok(false);
+        }
+        self.stopped.insert(pgid, group);
+        Ok(true)
+    }
+
+    /// Kills the groups that were stopped.
+    pub(in super::super) fn kill(&mut self) {
+        for group in std::mem::take(&mut self.stopped).into_values() {
+            // What is left of it is held and verified one by one.
+            group.signal(SIGKILL).unwrap_or(false);
+        }
+    }
+
+    /// As [`Proc::only_strangers_since`](proc::Proc::only_strangers_since): whether no process was
+    /// born that may be a member.
+    pub(super) fn only_strangers_since(
+        &mut self,
+        targets: &mut Targets<'_>,
+        since: Newest,
+    ) -> Result<bool> {
+        let reapers = self.ancestry(targets)?.reapers.clone();
+        let members: HashSet<Pid> = targets.all_live().collect();
+        let proc = targets.proc()?;
+        let only = proc.only_strangers_since(since, |pid, stat| {
+            if members.contains(&pid) {
+                return Ok(true);
+            }
+            let Some(parent) = Pid::new(stat.parent) else {
+                return Ok(false);
+            };
+            // An orphan of a member looks like any child of the process that it was given to.
+            let may_be_orphan = reapers.contains(&parent);
+            Ok(!may_be_orphan && !members.contains(&parent) && !self.holds(stat))
+        });
+        match only {
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(false),
+            only => only.map_err(|e| Error::io("look at the newest processes", e)),
+        }
+    }
+
+    /// Whether it is in a session or group of the tree.
+    fn holds(&self, stat: &Stat<'_>) -> bool {
+        let group = Pid::new(stat.group);
+        self.is_sure(stat) || group.is_some_and(|group| self.groups.contains_key(&group))
+    }
+
+    /// Whether that alone makes it a member.
+    fn is_sure(&self, stat: &Stat<'_>) -> bool {
+        let group = Pid::new(stat.group).and_then(|group| self.groups.get(&group));
+        Pid::new(stat.session).is_some_and(|session| self.sessions.contains_key(&session))
+            || group.is_some_and(|group| group.is_owned)
+    }
+
+    /// A number that was given to another process names another session or group, or none.
+    fn forget_empty(&mut self) {
+        self.sessions.retain(|_, leader| !leader.was_replaced());
+        let sessions = &self.sessions;
+        self.groups.retain(|pgid, group| {
+            let is_empty = || matches!(group.leader.signal(0), Ok(false));
+            !group.leader.was_replaced() && (sessions.contains_key(pgid) || !is_empty())
+        });
+    }
+
+    fn ancestry(&mut self, targets: &mut Targets<'_>) -> Result<&Ancestry> {
+        let ancestry = match self.ancestry.take() {
+            Some(ancestry) => ancestry,
+            None => {
+                let proc = targets.proc()?;
+                let spared = caller_and_ancestors(proc)?;
+                let mut reapers = spared.clone();
+                reapers.extend(&self.above_roots);
+                // Where it cannot be asked, it may be one.
+                if !sys::is_child_subreaper().unwrap_or(true) && !proc.caller().is_init() {
+                    reapers.remove(&proc.caller());
+                }
+                Ancestry { spared, reapers }
+            }
+        };
+        Ok(self.ancestry.insert(ancestry))
+    }
+}
+
+/// What was stopped and not killed goes on.
+impl Drop for Kin {
+    fn drop(&mut self) {
+        for group in self.stopped.values() {
+            // There is no one to tell, and nothing else to try.
+            group.signal(SIGCONT).unwrap_or(false);
+        }
+    }
+}

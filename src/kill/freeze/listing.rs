@@ -1,0 +1,86 @@
+//! The children of one process after another: by the kernel's lists or, if those do not tell, by one
+//! scan of all parents.
+
+use std::collections::HashMap;
+
+use super::super::super::error::{Error, Result};
+use super::super::super::find::{ChildLists, NoList, all_children};
+use super::super::super::proc::Proc;
+use super::super::super::sys::Pid;
+use super::super::super::targets::Targets;
+use super::super::super::wait::Deadline;
+use super::super::Found;
+
+/// Lists the descendants of all live targets and adds them, until the deadline: some fork as fast as
+/// they are listed.
+pub(in super::super) fn add_descendants(
+    targets: &mut Targets<'_>,
+    deadline: Deadline,
+) -> Result<Found> {
+    let before = targets.len();
+    let mut listing = Listing::default();
+    let mut index = 0;
+    while index < targets.len() {
+        if let Some(parent) = targets.live(index) {
+            if deadline.has_passed() {
+                break;
+            }
+            for child in listing.children(parent, targets)? {
+                targets.add_child(parent, child)?;
+            }
+        }
+        index += 1;
+    }
+    Ok(Found {
+        is_new: targets.len() > before,
+        is_complete: index == targets.len(),
+    })
+}
+
+#[derive(Default)]
+pub(in super::super) struct Listing {
+    lists: ChildLists,
+    all: Option<HashMap<Pid, Vec<Pid>>>,
+}
+
+impl Listing {
+    /// None is missing that lives through the call.
+    pub(in super::super) fn children(
+        &mut self,
+        parent: Pid,
+        targets: &mut Targets<'_>,
+    ) -> Result<Vec<Pid>> {
+        self.list(parent, targets, |lists, proc| lists.children(parent, proc))
+    }
+
+    /// Those of one look, the oldest first: enough for a start.
+    pub(super) fn seen(&mut self, parent: Pid, targets: &mut Targets<'_>) -> Result<Vec<Pid>> {
+        self.list(parent, targets, |lists, proc| {
+            match lists.pass(parent, proc)? {
+                pass if pass.is_complete || !pass.children.is_empty() => Ok(pass.children),
+                _ => Err(NoList::Scan),
+            }
+        })
+    }
+
+    fn list(
+        &mut self,
+        parent: Pid,
+        targets: &mut Targets<'_>,
+        list: impl FnOnce(&mut ChildLists, &Proc) -> std::result::Result<Vec<Pid>, NoList>,
+    ) -> Result<Vec<Pid>> {
+        let proc = targets.proc()?;
+        let failed = |e| Error::io(format!("list the children of {}", parent.get()), e);
+        if self.all.is_none() {
+            match list(&mut self.lists, proc) {
+                Ok(children) => return Ok(children),
+                Err(NoList::Failed(e)) => return Err(failed(e)),
+                Err(NoList::Scan) => self.all = Some(all_children(proc).map_err(failed)?),
+            }
+        }
+        let all = self.all.as_ref();
+        Ok(all
+            .and_then(|all| all.get(&parent).cloned())
+            .unwrap_or_default())
+    }
+}

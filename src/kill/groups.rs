@@ -1,0 +1,252 @@
+//! Process groups, signalled as wholes, and jobs: groups with all descendants of their members.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::super::error::{Error, Result};
+use super::super::proc::{self, Proc, Stat};
+use super::super::process::{OwnedGroup, ProcessGroup, pid_of};
+use super::super::report::{Coverage, Outcome, Report};
+use super::super::sys::{self, Pid, SIGKILL};
+use super::super::targets::{Added, Proof, Targets};
+use super::super::wait::{Deadline, Ppoll};
+use super::{Found, Kill, Selection, caller_and_ancestors, who_is_spared};
+
+impl Kill {
+    /// Kills process groups and verifies that no member is left, under one deadline for all.
+    ///
+    /// A group is signalled as a whole, which no member outruns by forking. It is empty when no member
+    /// is left that is not gone: zombies do not count, and the leader may be long gone. If the
+    /// leader has not been reaped, a pidfd of it makes sure that no later group of the same number is
+    /// hit. A group without members is no error. The report names processes, not groups.
+    ///
+    /// # Errors
+    /// `Refused`: one of the numbers is 0, 1, above `i32::MAX`, or the group of the caller or of one of
+    /// its ancestors; then nothing is sent to any. `Survivors`: not all members are gone. `Unproven`:
+    /// more may be left than were found. `Proc` or `Io`: /proc cannot be used or
+    /// read, or no descriptor is free, and nothing was sent.
+    ///
+    /// # Kernel versions
+    /// Linux 6.9 for signals to a group by pidfd; before it, kill(2).
+    pub fn groups(&self, pgids: &[u32]) -> Result<Report> {
+        self.run(Groups::of(pgids))
+    }
+
+    /// Kills process groups, and every descendant of a member wherever it went, and verifies that they
+    /// are gone.
+    ///
+    /// The groups are stopped as wholes before SIGKILL, then the tree of each member is frozen and
+    /// killed as by [`Kill::tree`], under one deadline for all. A descendant is a member also if it
+    /// left the group; other processes are not. A group without members is no error.
+    ///
+    /// # Errors
+    /// As [`Kill::groups`] and [`Kill::tree`].
+    ///
+    /// ```
+    /// use std::os::unix::process::CommandExt;
+    ///
+    /// // The last one leaves the group, and is killed all the same.
+    /// let mut sh = std::process::Command::new("sh")
+    ///     .args(["-c", "sleep 60 & setsid sleep 60 & wait"])
+    ///     .process_group(0)
+    ///     .spawn()?;
+    /// process_kill::Kill::now().jobs(&[sh.id()])?;
+    /// sh.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn jobs(&self, pgids: &[u32]) -> Result<Report> {
+        self.check()?;
+        let groups = groups_to_kill(pgids, &Proc::open()?)?;
+        let owned: Vec<OwnedGroup> = groups
+            .into_iter()
+            .map(|group| OwnedGroup {
+                group: Arc::new(group),
+                is_session: false,
+            })
+            .collect();
+        self.families(&[], &owned, Ppoll)
+    }
+}
+
+/// Ends a process group: [`Kill::graceful`]`().`[`groups`](Kill::groups)`(&[pgid])`.
+///
+/// A group without members is no error: if the child was not given a group of its own, its pid names
+/// none, and the child lives on.
+///
+/// # Errors
+/// As [`Kill::groups`].
+///
+/// ```
+/// use std::os::unix::process::CommandExt;
+///
+/// let mut sh = std::process::Command::new("sh")
+///     .args(["-c", "sleep 60 | sleep 60"])
+///     .process_group(0)
+///     .spawn()?;
+/// process_kill::kill_process_group(sh.id())?;
+/// sh.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn kill_process_group(pgid: u32) -> Result<Report> {
+    Kill::graceful().groups(&[pgid])
+}
+
+/// Process groups.
+struct Groups<'a> {
+    pgids: &'a [u32],
+    groups: Vec<ProcessGroup>,
+    /// Those in which a zombie was seen, which keeps the number in use.
+    with_zombies: HashSet<Pid>,
+    /// The first signal was sent, on which members may have been forked.
+    was_signalled: bool,
+}
+
+impl<'a> Groups<'a> {
+    fn of(pgids: &'a [u32]) -> Groups<'a> {
+        Groups {
+            pgids,
+            groups: Vec::new(),
+            with_zombies: HashSet::new(),
+            was_signalled: false,
+        }
+    }
+
+    fn holds(&self, stat: &Stat<'_>) -> Option<&ProcessGroup> {
+        let of = |group: &&ProcessGroup| group.pgid.get() == stat.group;
+        self.groups
+            .iter()
+            .find(of)
+            .filter(|group| !group.was_replaced())
+    }
+}
+
+impl Selection for Groups<'_> {
+    fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
+        self.groups = groups_to_kill(self.pgids, targets.proc()?)?;
+        self.find(targets, Deadline::NEVER)?;
+        Ok(())
+    }
+
+    fn find(&mut self, targets: &mut Targets<'_>, _: Deadline) -> Result<Found> {
+        if self.groups.is_empty() {
+            return Ok(Found::NOTHING);
+        }
+        let before = targets.len();
+        let mut with_zombies = HashSet::new();
+        let mut buf = Vec::new();
+        for pid in proc::visible(targets.proc()?)? {
+            let stat = proc::readable(pid, targets.proc()?.process(pid).stat(&mut buf))?;
+            let Some(group) = stat.and_then(|stat| self.holds(&stat)) else {
+                continue;
+            };
+            let added = targets.add_found(pid, |stat, _| Ok(self.holds(stat).is_some()))?;
+            if added == Added::Dead {
+                with_zombies.insert(group.pgid);
+            }
+        }
+        self.with_zombies = with_zombies;
+        Ok(Found {
+            is_new: targets.len() > before,
+            is_complete: true,
+        })
+    }
+
+    fn signal(&mut self, targets: &mut Targets<'_>, from: usize, signals: &[i32]) {
+        self.was_signalled = true;
+        // Those forked since the last time were not there then; the others need it only once.
+        match from {
+            0 => {
+                for group in &self.groups {
+                    for &signal in signals {
+                        // EPERM: no member may be signalled, which shows below.
+                        group.signal(signal).unwrap_or(false);
+                    }
+                }
+                targets.signal(0, &[0]);
+            }
+            _ => targets.signal(from, signals),
+        }
+    }
+
+    fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
+        if self.was_signalled {
+            // For the report alone: they are killed in any case. An error is met again below.
+            self.find(targets, deadline).unwrap_or(Found::NOTHING);
+        }
+        loop {
+            for group in &self.groups {
+                // EPERM shows below, member by member.
+                group.signal(SIGKILL).unwrap_or(false);
+            }
+            targets.kill_newest_first();
+            targets.wait(deadline, Outcome::Killed);
+            if !self.find(targets, deadline)?.is_new {
+                break;
+            }
+            if deadline.has_passed() {
+                return Ok(Proof {
+                    is_complete: false,
+                    ..Proof::EXACT
+                });
+            }
+        }
+        // A number that is in use by no process we can see is in use by a hidden one.
+        let is_empty = |group: &ProcessGroup| {
+            matches!(group.signal(0), Ok(false)) || self.with_zombies.contains(&group.pgid)
+        };
+        let has_survivors = targets.all_live().next().is_some();
+        let is_complete = has_survivors || self.groups.iter().all(is_empty);
+        // Beside a zombie that is seen there may be a process that is not.
+        let is_exact = self.with_zombies.is_empty() || !targets.is_partial()?;
+        Ok(Proof {
+            coverage: match is_exact {
+                true => Coverage::Exact,
+                false => Coverage::BestEffort,
+            },
+            is_complete,
+        })
+    }
+}
+
+/// Groups that may be killed, each once: neither the caller nor one of its ancestors is in them.
+fn groups_to_kill(pgids: &[u32], proc: &Proc) -> Result<Vec<ProcessGroup>> {
+    let mut seen = HashSet::new();
+    let named = pgids.iter().filter(|&&pgid| seen.insert(pgid));
+    let named = named
+        .map(|&pgid| pid_of(pgid))
+        .collect::<Result<Vec<Pid>>>()?;
+    let mut buf = Vec::new();
+    // The first bad one refuses them all, and nothing has been sent yet.
+    for pid in caller_and_ancestors(proc)? {
+        let stat = proc::readable(pid, proc.process(pid).stat(&mut buf))?;
+        let group = stat.and_then(|stat| Pid::new(stat.group));
+        if let Some(group) = group.filter(|group| named.contains(group)) {
+            return Err(Error::refused(format!(
+                "group {} holds {}",
+                group.get(),
+                who_is_spared(pid)
+            )));
+        }
+    }
+    named
+        .into_iter()
+        .map(
+            |pgid| match pgid.is_init() || pgid.get() == sys::getpgrp() {
+                true => Err(Error::refused(format!(
+                    "{} is init's group or the caller's own",
+                    pgid.get()
+                ))),
+                false => ProcessGroup::open(pgid)
+                    .map_err(|e| Error::io(format!("pin group {}", pgid.get()), e)),
+            },
+        )
+        .collect()
+}
+
+/// As [`groups_to_kill`], of one.
+pub(crate) fn group_to_kill(pgid: u32) -> Result<ProcessGroup> {
+    let mut groups = groups_to_kill(&[pgid], &Proc::open()?)?;
+    groups
+        .pop()
+        .ok_or_else(|| Error::refused(format!("{pgid} is no group")))
+}

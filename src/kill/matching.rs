@@ -1,0 +1,224 @@
+//! Whatever a search finds, until it finds nothing.
+//!
+//! 1. All that are found are stopped, and the search is repeated, until it finds nothing new. So
+//!    processes that start each other again lose.
+//! 2. They are killed and waited for.
+//! 3. The search is repeated until it is empty. An empty search is believed if no process was born
+//!    during it, or only strangers were ([fork counter](Newest)): then the coverage is `Exact`.
+//! 4. On a machine that forks without pause three empty searches in a row have to do, and the coverage
+//!    is `BestEffort`. That is no proof against chains of processes that fork and exit. A search that
+//!    met a newcomer (a process that matched and was not there before, or was gone before it could be
+//!    held) may have met such a chain: it is believed empty by the counter alone.
+
+use std::collections::HashSet;
+use std::io;
+
+use super::super::error::{Error, Result};
+use super::super::find::{Buffers, Match, Pattern};
+use super::super::proc::{self, Newest, Proc};
+use super::super::report::{Outcome, Report};
+use super::super::sys::{Pid, SIGKILL};
+use super::super::targets::{Added, Proof, Targets};
+use super::super::wait::Deadline;
+use super::{Found, Kill, Selection, caller_and_ancestors, retry};
+
+impl Kill {
+    /// Kills every process whose command line matches, as [`pids_matching`](super::super::pids_matching)
+    /// finds them, until none matches any more.
+    ///
+    /// All that match are stopped before the first gets SIGKILL, so that processes which start each
+    /// other again lose. Neither the caller nor its ancestors are ever signalled, nor are descendants
+    /// that do not match. If no process matches, that is no error.
+    ///
+    /// [`Coverage::Exact`](super::super::Coverage): no process was born during the last search, or only
+    /// strangers were. [`BestEffort`](super::super::Coverage): the machine kept forking, and three
+    /// searches in a row found none.
+    ///
+    /// # Errors
+    /// `Pattern`: as [`pids_matching`](super::super::pids_matching). `Survivors`: some are not gone.
+    /// `Unproven`: all that were found are gone, but new ones keep coming, as of a chain of processes
+    /// that fork and exit. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
+    pub fn matching(&self, pattern: &str) -> Result<Report> {
+        self.run(Search::of(ByPattern {
+            pattern: Pattern::new(pattern)?,
+            buffers: Buffers::default(),
+        }))
+    }
+}
+
+/// Kills whatever a search finds.
+struct Search<M> {
+    seek: M,
+    /// The caller and its ancestors.
+    spared: HashSet<Pid>,
+    /// Zombies that matched.
+    dead: HashSet<Pid>,
+    /// One search is done.
+    has_searched: bool,
+    /// A process matched that was not there at the first search, or was gone before it could be held.
+    met_newcomer: bool,
+    /// What the fork counter showed before the latest search.
+    before: Newest,
+    /// The latest search could tell of every process whether it matches.
+    is_sure: bool,
+}
+
+/// What is looked for.
+trait Seek {
+    fn matches(&mut self, pid: Pid, proc: &Proc) -> io::Result<Match>;
+}
+
+struct ByPattern {
+    pattern: Pattern,
+    buffers: Buffers,
+}
+
+impl Seek for ByPattern {
+    fn matches(&mut self, pid: Pid, proc: &Proc) -> io::Result<Match> {
+        self.pattern.matches_process(pid, proc, &mut self.buffers)
+    }
+}
+
+impl<M: Seek> Search<M> {
+    fn of(seek: M) -> Search<M> {
+        Search {
+            seek,
+            spared: HashSet::new(),
+            dead: HashSet::new(),
+            has_searched: false,
+            met_newcomer: false,
+            before: Newest::UNKNOWN,
+            is_sure: false,
+        }
+    }
+
+    /// One search; true: there was a new target.
+    fn search(&mut self, targets: &mut Targets<'_>) -> Result<bool> {
+        let proc = targets.proc()?;
+        proc.begin_scan();
+        let newest = proc.newest();
+        self.before = newest.map_err(|e| Error::io("read the number of the newest process", e))?;
+        self.is_sure = true;
+        let mut is_new = false;
+        for pid in proc::visible(proc)? {
+            if self.spared.contains(&pid) {
+                continue;
+            }
+            let matches = self.seek.matches(pid, targets.proc()?);
+            match proc::readable(pid, matches.map(Some))? {
+                Some(Match::Yes) => {}
+                Some(Match::Unsure) => {
+                    self.is_sure = false;
+                    continue;
+                }
+                Some(Match::No) | None => continue,
+            }
+            // The number may have gone to another process since.
+            let added = targets.add_found(pid, |_, proc| {
+                Ok(self.seek.matches(pid, proc)? == Match::Yes)
+            })?;
+            is_new |= added == Added::New;
+            self.met_newcomer |= match added {
+                Added::New => self.has_searched,
+                Added::Known => false,
+                // A zombie matches by its name. It may be a target, or have been there before.
+                Added::Dead => {
+                    let is_new = self.dead.insert(pid);
+                    is_new && self.has_searched && !targets.contains(pid)
+                }
+                Added::Vanished => true,
+            };
+        }
+        self.has_searched = true;
+        Ok(is_new)
+    }
+
+    /// Stops all that are found, until nothing new is.
+    fn stop_all(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<()> {
+        loop {
+            for index in 0..targets.len() {
+                targets.send_sigstop(index);
+            }
+            for index in 0..targets.len() {
+                // What does not stop is killed all the same.
+                targets.await_stopped(index, deadline)?;
+            }
+            if !self.search(targets)? || deadline.has_passed() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the latest search was empty and no process was born during it that matches.
+    fn was_empty(&mut self, targets: &mut Targets<'_>) -> Result<bool> {
+        let members: HashSet<Pid> = targets.all_live().collect();
+        let (seek, spared) = (&mut self.seek, &self.spared);
+        let proc = targets.proc()?;
+        let only = proc.only_strangers_since(self.before, |pid, _| {
+            Ok(spared.contains(&pid)
+                || members.contains(&pid)
+                || seek.matches(pid, proc)? == Match::No)
+        });
+        match only {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+            only => only.map_err(|e| Error::io("look at the newest processes", e)),
+        }
+    }
+
+    /// Searches until it is proven that nothing is left; `None`: there was something new.
+    fn prove_empty(
+        &mut self,
+        targets: &mut Targets<'_>,
+        deadline: Deadline,
+    ) -> Result<Option<Proof>> {
+        const IN_A_ROW: u32 = 3;
+        let (mut searches, mut empty) = (0, 0);
+        loop {
+            searches += 1;
+            if self.search(targets)? {
+                return Ok(None);
+            }
+            if self.is_sure {
+                if self.was_empty(targets)? {
+                    return Ok(Some(Proof::EXACT));
+                }
+                empty += 1;
+            }
+            if empty >= IN_A_ROW && !self.met_newcomer {
+                return Ok(Some(Proof::BEST_EFFORT));
+            }
+            if deadline.has_passed() && searches >= IN_A_ROW {
+                return Ok(Some(Proof::NONE));
+            }
+        }
+    }
+}
+
+impl<M: Seek> Selection for Search<M> {
+    fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
+        self.spared = caller_and_ancestors(targets.proc()?)?;
+        self.search(targets)?;
+        Ok(())
+    }
+
+    fn find(&mut self, targets: &mut Targets<'_>, _: Deadline) -> Result<Found> {
+        Ok(Found {
+            is_new: self.search(targets)?,
+            is_complete: true,
+        })
+    }
+
+    fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
+        loop {
+            let frozen_by = deadline.three_quarters();
+            retry(frozen_by, || self.stop_all(targets, frozen_by))?;
+            targets.signal(0, &[SIGKILL]);
+            targets.wait(deadline, Outcome::Killed);
+            match retry(deadline, || self.prove_empty(targets, deadline))? {
+                Some(proof) => return Ok(proof),
+                None if deadline.has_passed() => return Ok(Proof::NONE),
+                None => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! How to kill, and the one escalation loop: first signal, grace, SIGKILL, verify.
+//!
+//! What is to go is a [`Selection`]; each way to select has a file. The loop asks it in this order:
+//!
+//! 1. `start` adds the targets that were named. Nothing is sent before it has succeeded.
+//! 2. With a grace: `find` adds the others, `signal` sends the first signal, and the targets are waited
+//!    for. What was forked meanwhile is found and signalled too.
+//! 3. `kill` sends SIGKILL, waits, and says whether none was missed.
+//!
+//! An error in step 2 or 3 comes after signals were sent: then the targets that are known are killed
+//! all the same, and the verdict says that it is not complete.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::error::{Error, ErrorKind, Result};
+use super::proc::Proc;
+use super::process::{PidRef, ProcessId, check_signal, pid_of};
+use super::report::{Outcome, Reason, Report};
+use super::sys::{Pid, SIGCONT, SIGKILL, SIGTERM};
+use super::targets::{Proof, Targets};
+use super::wait::{Backoff, Deadline, Ppoll};
+
+mod cgroup;
+mod children;
+mod freeze;
+mod groups;
+mod matching;
+mod tree;
+
+pub use children::kill_all_children;
+pub(crate) use groups::group_to_kill;
+pub use groups::kill_process_group;
+pub use tree::kill_tree_and_verify;
+
+/// How to kill: first signal, grace, SIGKILL, verify.
+///
+/// Plain data: keep one and use it as often as you like.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use process_kill::{Kill, Outcome};
+/// let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
+/// let report = Kill::graceful().grace(Duration::from_secs(1)).pids(&[child.id()])?;
+/// assert_eq!(report.pids(Outcome::Exited), [child.id()]);
+/// child.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing is killed until one of its methods names the targets"]
+pub struct Kill {
+    first: i32,
+    grace: Duration,
+    verify: Duration,
+}
+
+impl Kill {
+    /// SIGKILL at once; verify within 2 s.
+    pub const fn now() -> Kill {
+        Kill {
+            first: SIGTERM,
+            grace: Duration::ZERO,
+            verify: Duration::from_secs(2),
+        }
+    }
+
+    /// SIGTERM, then SIGCONT, for a stopped process acts on no other signal; up to 5 s of grace; then
+    /// SIGKILL, and verify within 2 s.
+    pub const fn graceful() -> Kill {
+        Kill::now().grace(Duration::from_secs(5))
+    }
+
+    /// The signal that opens the grace, `1..=64`; SIGTERM unless set. With SIGKILL there is no grace.
+    pub const fn first_signal(mut self, signal: i32) -> Kill {
+        self.first = signal;
+        self
+    }
+
+    /// How long the targets may take after the first signal; it ends when the last one is gone. With
+    /// zero SIGKILL is sent at once and the first signal is not; `Duration::MAX` means for ever. If the
+    /// targets have to be searched, what that takes beyond 50 ms counts into it.
+    pub const fn grace(mut self, grace: Duration) -> Kill {
+        self.grace = grace;
+        self
+    }
+
+    /// How long after SIGKILL the targets may take to be gone. It ends when the last one is gone;
+    /// `Duration::MAX` means for ever.
+    pub const fn verify_within(mut self, verify: Duration) -> Kill {
+        self.verify = verify;
+        self
+    }
+
+    /// Kills these processes and verifies that they are gone, under one deadline for all.
+    ///
+    /// All of them are pinned before the first is signalled, so a pid that is given to another
+    /// process meanwhile is not signalled. A bad number does not protect the others: it comes back
+    /// as a survivor while they are killed. The caller's own children are not reaped.
+    ///
+    /// # Errors
+    /// `Survivors`: not all are gone, or some were refused: 0, 1, numbers above `i32::MAX`, the
+    /// caller, threads, kernel threads. `Refused`: the first signal is not in `1..=64`.
+    ///
+    /// # Kernel versions
+    /// Linux 5.3 for pidfds. Where there are none, kill(2) and /proc do, and a pid that is used again
+    /// within one clock tick cannot be told apart.
+    pub fn pids(&self, pids: &[u32]) -> Result<Report> {
+        self.run(Named(pids.iter().map(|&pid| (pid, None))))
+    }
+
+    /// As [`Kill::pids`], but never a successor that got the same pid: such a target is gone.
+    ///
+    /// # Errors
+    /// As [`Kill::pids`].
+    pub fn processes(&self, ids: &[ProcessId]) -> Result<Report> {
+        self.run(Named(ids.iter().map(|id| (id.pid(), Some(id)))))
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        check_signal(self.first)
+    }
+
+    fn run(&self, selection: impl Selection) -> Result<Report> {
+        self.run_on(selection, Targets::new())
+    }
+
+    fn run_on(&self, mut selection: impl Selection, mut targets: Targets<'_>) -> Result<Report> {
+        let proof = self.escalate(&mut selection, &mut targets)?;
+        targets.finish(proof)
+    }
+
+    /// The one escalation: first signal, grace, SIGKILL, verify.
+    fn escalate(&self, selection: &mut impl Selection, targets: &mut Targets<'_>) -> Result<Proof> {
+        /// How long the search may take before it counts into the grace.
+        const UNCOUNTED: Duration = Duration::from_millis(50);
+        self.check()?;
+        selection.start(targets)?;
+        if !self.grace.is_zero() && self.first != SIGKILL {
+            let latest = Deadline::after(self.grace.saturating_add(UNCOUNTED));
+            let mut found = selection.find(targets, latest)?;
+            let deadline = latest.earlier(Deadline::after(self.grace));
+            let mut signalled = 0;
+            // A part of a tree is not signalled: it would end, and the rest could not be found any
+            // more.
+            while found.is_complete {
+                let all = targets.len();
+                selection.signal(targets, signalled, &[self.first, SIGCONT]);
+                signalled = all;
+                targets.wait_for(signalled, deadline, Outcome::Exited);
+                if deadline.has_passed() {
+                    break;
+                }
+                // What was forked meanwhile is due the first signal too. An error here is met again
+                // below, where it counts.
+                found = selection.find(targets, deadline).unwrap_or(Found::NOTHING);
+                if targets.len() == signalled {
+                    break;
+                }
+            }
+        }
+        let deadline = Deadline::after(self.verify);
+        // If something cannot be read once signals were sent, the rest is unverified. What is known
+        // is killed all the same.
+        Ok(selection.kill(targets, deadline).unwrap_or_else(|_| {
+            targets.signal(0, &[SIGKILL]);
+            targets.wait(deadline, Outcome::Killed);
+            Proof::NONE
+        }))
+    }
+}
+
+/// Repeats what failed for a reason that may pass, as the lack of a descriptor, until the deadline:
+/// as long as the targets are stopped, nothing is lost by that.
+fn retry<T>(deadline: Deadline, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(20));
+    loop {
+        match attempt() {
+            Err(e) if e.kind() == ErrorKind::Io && !deadline.has_passed() => {
+                backoff.pause(deadline, &mut Ppoll);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// What came of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Found {
+    /// There was a target that was not known before.
+    is_new: bool,
+    /// False: it was cut short by its deadline.
+    is_complete: bool,
+}
+
+impl Found {
+    const NOTHING: Found = Found {
+        is_new: false,
+        is_complete: true,
+    };
+}
+
+/// What is to go: how its members are found and killed.
+trait Selection {
+    /// Adds those that were named.
+    fn start(&mut self, targets: &mut Targets<'_>) -> Result<()>;
+
+    /// Adds the members that are not yet known, until the deadline if there can be members without
+    /// end.
+    fn find(&mut self, _: &mut Targets<'_>, _: Deadline) -> Result<Found> {
+        Ok(Found::NOTHING)
+    }
+
+    /// Sends these to all members, from one on.
+    fn signal(&mut self, targets: &mut Targets<'_>, from: usize, signals: &[i32]) {
+        targets.signal(from, signals);
+    }
+
+    /// SIGKILL to all, and waits until they are gone.
+    fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof>;
+}
+
+/// Processes by pid or identity.
+struct Named<'a, I: Iterator<Item = (u32, Option<&'a ProcessId>)>>(I);
+
+impl<'a, I: Iterator<Item = (u32, Option<&'a ProcessId>)>> Selection for Named<'a, I> {
+    fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
+        targets.add_named(&mut self.0, refusal);
+        Ok(())
+    }
+
+    fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
+        targets.signal(0, &[SIGKILL]);
+        targets.wait(deadline, Outcome::Killed);
+        Ok(Proof::EXACT)
+    }
+}
+
+/// Init is among them even for a caller that entered its PID namespace from outside (setns(2)) and
+/// has no parent there.
+fn caller_and_ancestors(proc: &Proc) -> Result<HashSet<Pid>> {
+    let (init, caller) = (pid_of(1)?, pid_of(std::process::id())?);
+    let ancestors = proc.ancestors(caller);
+    let ancestors = ancestors.map_err(|e| Error::io("read the caller's ancestors", e))?;
+    Ok(ancestors.into_iter().chain([init, caller]).collect())
+}
+
+/// For an error: which of the spared it is.
+fn who_is_spared(pid: Pid) -> String {
+    match pid {
+        _ if pid.is_caller() => format!("{}, the calling process", pid.get()),
+        _ if pid.is_init() => format!("{}, init", pid.get()),
+        _ => format!("{}, an ancestor of the calling process", pid.get()),
+    }
+}
+
+/// Why a target is never signalled; see [`Targets::add_named`].
+pub(crate) fn refusal(pid: Pid, held: Option<&PidRef>) -> Option<Reason> {
+    match held {
+        _ if pid.is_init() => Some(Reason::Init),
+        _ if pid.is_caller() => Some(Reason::Caller),
+        // It would ignore SIGKILL or, if it has asked for it, obey.
+        Some(held) if held.is_kernel_thread => Some(Reason::KernelThread),
+        _ => None,
+    }
+}
+
+/// Sends SIGKILL to each and verifies within 2 s that they are gone: [`Kill::now`]`().`[`pids`](Kill::pids).
+///
+/// `Ok`: all are gone, and with them their descriptors, locks, ports and memory. The caller's own
+/// children stay zombies for `Child::wait` to reap.
+///
+/// # Errors
+/// As [`Kill::pids`].
+///
+/// ```
+/// let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
+/// process_kill::sigkill_pids_and_verify(&[child.id()])?;
+/// assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.wait()?), Some(9));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn sigkill_pids_and_verify(pids: &[u32]) -> Result<Report> {
+    Kill::now().pids(pids)
+}
+
+/// Waits until all of these are gone and sends nothing. It may wait for anyone, init and kernel
+/// threads included.
+///
+/// # Errors
+/// `Survivors`: not all are gone, or a number is 0, above `i32::MAX` or a thread's.
+///
+/// ```
+/// # use std::time::Duration;
+/// let mut child = std::process::Command::new("true").spawn()?;
+/// process_kill::wait_until_gone(&[child.id()], Duration::from_secs(10))?;
+/// assert!(child.wait()?.success());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn wait_until_gone(pids: &[u32], within: Duration) -> Result<Report> {
+    let deadline = Deadline::after(within);
+    let mut targets = Targets::new();
+    targets.add_named(pids.iter().map(|&pid| (pid, None)), |_, _| None);
+    targets.wait(deadline, Outcome::Exited);
+    targets.finish(Proof::EXACT)
+}

@@ -1,0 +1,192 @@
+//! Whole trees: a root and all its descendants.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::error::{Error, Result};
+use super::super::proc::{self, Newest};
+use super::super::process::{OwnedGroup, ProcessId, pid_of};
+use super::super::report::{Outcome, Report};
+use super::super::sys::Pid;
+use super::super::targets::{Proof, Targets};
+use super::super::wait::{Deadline, Wait};
+use super::freeze::{self, Kin, add_descendants, freeze};
+use super::{Found, Kill, Selection, caller_and_ancestors, refusal, retry, who_is_spared};
+
+impl Kill {
+    /// Kills a process and all its descendants and verifies that they are gone.
+    ///
+    /// The first signal goes to all that are found. Before SIGKILL the tree is frozen: each process is
+    /// stopped before its children are listed, until nothing new is found and no process was born
+    /// meanwhile. Processes that lost their parent belong to the tree if they are in a session that a
+    /// member leads, or led while it was a member. If the root is the caller's own child and leads its
+    /// group, so does that whole group, even if the root is a zombie by now. A process that shares
+    /// only a group with the tree may be a stranger and is left alone; see [`Kill::jobs`].
+    ///
+    /// [`Coverage::Exact`](super::super::Coverage): no process was born, or only strangers were, from
+    /// the call until the tree was closed. [`BestEffort`](super::super::Coverage): the machine kept
+    /// forking, and two looks in a row found nothing new. A daemon that had left tree and session
+    /// before the call is not found either way; [`pids_with_env`](super::super::pids_with_env) or a
+    /// cgroup finds it.
+    ///
+    /// Nothing is left stopped, whatever the outcome. Parents see their children stop (`SIGCHLD`,
+    /// waitpid(2) with `WUNTRACED`).
+    ///
+    /// # Errors
+    /// `Refused`: `root` is 0, 1, above `i32::MAX`, the caller or one of its ancestors. `Survivors`:
+    /// not all are gone. `Unproven`: all that were found are gone, but it is not sure that all were
+    /// found. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
+    ///
+    /// ```
+    /// let mut sh = std::process::Command::new("sh").args(["-c", "sleep 60 & sleep 60"]).spawn()?;
+    /// let report = process_kill::Kill::now().tree(sh.id())?;
+    /// assert_eq!(report.iter().next(), Some((sh.id(), process_kill::Outcome::Killed)));
+    /// sh.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn tree(&self, root: u32) -> Result<Report> {
+        self.run(Tree::of(root))
+    }
+
+    /// Kills children of the caller with their trees, and what is left in groups and sessions that
+    /// were made for them, under one deadline for all. `wait` is the way to wait.
+    pub(crate) fn families(
+        &self,
+        roots: &[ProcessId],
+        owned: &[OwnedGroup],
+        wait: impl Wait,
+    ) -> Result<Report> {
+        self.run_on(Tree::of_children(roots, owned), Targets::waiting(wait))
+    }
+}
+
+/// Kills a process and all its descendants: [`Kill::now`]`().`[`tree`](Kill::tree).
+///
+/// # Errors
+/// As [`Kill::tree`].
+pub fn kill_tree_and_verify(root: u32) -> Result<Report> {
+    Kill::now().tree(root)
+}
+
+/// Processes and their descendants.
+struct Tree<'a> {
+    roots: Vec<(u32, Option<&'a ProcessId>)>,
+    kin: Kin,
+    /// What the fork counter showed when the call began.
+    since: Newest,
+}
+
+impl<'a> Tree<'a> {
+    fn of(root: u32) -> Tree<'a> {
+        Tree {
+            roots: vec![(root, None)],
+            kin: Kin::default(),
+            since: Newest::UNKNOWN,
+        }
+    }
+
+    fn of_children(roots: &'a [ProcessId], owned: &[OwnedGroup]) -> Tree<'a> {
+        Tree {
+            roots: roots.iter().map(|id| (id.pid(), Some(id))).collect(),
+            kin: Kin::of(owned),
+            since: Newest::UNKNOWN,
+        }
+    }
+
+    /// Refuses a root whose tree holds the caller. A child of the caller is no ancestor of it.
+    fn check_root(&mut self, root: Pid, targets: &mut Targets<'_>) -> Result<()> {
+        let failed = |e| Error::io("read the ancestors of the root", e);
+        let proc = targets.proc()?;
+        let ancestors = proc.ancestors(root).map_err(failed)?;
+        let is_own_child = ancestors.first() == Some(&proc.caller());
+        if !is_own_child && caller_and_ancestors(proc)?.contains(&root) {
+            return Err(Error::refused(who_is_spared(root)));
+        }
+        self.kin.set_above_roots(ancestors);
+        Ok(())
+    }
+
+    /// The session that the root leads is the tree's own, and so is its group if the caller made it:
+    /// if the root is the caller's own child. Both also if the root is a zombie, which keeps its
+    /// number.
+    fn own_what_the_root_leads(&mut self, root: Pid, targets: &mut Targets<'_>) -> Result<()> {
+        let mut buf = Vec::new();
+        let mut led = |targets: &mut Targets<'_>| {
+            let proc = targets.proc()?;
+            let stat = proc::readable(root, proc.process(root).stat(&mut buf))?;
+            Ok(stat.map_or((false, false), |stat| {
+                let is_own = stat.parent == proc.caller().get();
+                let number = root.get();
+                (is_own && stat.group == number, stat.session == number)
+            }))
+        };
+        let (leads_group, leads_session) = led(targets)?;
+        if !leads_group && !leads_session {
+            return Ok(());
+        }
+        let group = Arc::new(targets.open_group(root)?);
+        // The same again, so the number was the root's when the group was opened under it.
+        if (leads_group, leads_session) == led(targets)? && !group.was_replaced() {
+            if leads_group {
+                self.kin.add_group_of_root(&group);
+            }
+            if leads_session {
+                self.kin.own_session(&group);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Selection for Tree<'_> {
+    fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
+        self.since = freeze::newest(targets)?;
+        let root = match self.roots[..] {
+            [(root, None)] => Some(pid_of(root)?),
+            _ => None,
+        };
+        if let Some(root) = root {
+            self.check_root(root, targets)?;
+        }
+        targets.add_named(self.roots.iter().copied(), refusal);
+        match root {
+            Some(root) => self.own_what_the_root_leads(root, targets),
+            None => Ok(()),
+        }
+    }
+
+    fn find(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Found> {
+        self.kin.note_leaders(targets)?;
+        let found = add_descendants(targets, deadline)?;
+        // Once: a chain of orphans that fork and exit has new ones for ever.
+        if !found.is_complete || !self.kin.add(targets, false)? {
+            return Ok(found);
+        }
+        Ok(Found {
+            is_new: true,
+            ..add_descendants(targets, deadline)?
+        })
+    }
+
+    fn signal(&mut self, targets: &mut Targets<'_>, from: usize, signals: &[i32]) {
+        const TIME: Duration = Duration::from_millis(50);
+        targets.signal(from, signals);
+        // What was forked between the listing and the signal is lost if its parent obeys, so it is
+        // listed at once. It is not signalled yet: a handler may have forked it to clean up. An error
+        // is met again when the tree is frozen.
+        self.find(targets, Deadline::after(TIME))
+            .unwrap_or(Found::NOTHING);
+    }
+
+    fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
+        // The rest is for them to be gone.
+        let frozen_by = deadline.three_quarters();
+        let proof = retry(frozen_by, || {
+            freeze(targets, &mut self.kin, self.since, frozen_by)
+        });
+        self.kin.kill();
+        targets.kill_newest_first();
+        targets.wait(deadline, Outcome::Killed);
+        proof
+    }
+}

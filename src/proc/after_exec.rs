@@ -1,0 +1,271 @@
+//! What a process shows across execve(2) and exit: its command line, environment, program and
+//! working directory.
+//!
+//! Which task still has them:
+//!
+//! | the process | its text | its links |
+//! |---|---|---|
+//! | runs | the leader's | the leader's |
+//! | is in execve(2), memory map new | blank until the last step | the leader's |
+//! | was forked, not yet executed | its parent's | its parent's |
+//! | leader has exited, threads run | a live thread's | a live thread's |
+//! | is exiting, memory map gone | blank for good | none |
+//! | is a zombie or a kernel thread | blank for good | none |
+//!
+//! No descriptor tells when execve(2) is done, so it is waited for by looking again. All waiting
+//! between two calls of [`Proc::begin_scan`] shares [`PATIENCE`]. An exiting process can be stuck for
+//! ever and is never waited for.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::super::sys::{self, Pid};
+use super::dir::{Link, ProcessDir};
+use super::stat::whole;
+use super::{Proc, is_absent};
+
+/// How long one scan waits in all. An execve(2) takes well below a millisecond, but its parent is
+/// woken before it is done: more than half of all children are in it right after `Command::spawn`.
+const PATIENCE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// How long a forked child of the caller may be about to call execve(2). The child of a plain fork(2)
+/// shows the caller's text for good. All of them grow older together, however many there are.
+const FORK_AGE: Duration = Duration::from_millis(30);
+
+/// What execve(2) sets up in its last step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Text {
+    /// `cmdline`, proc_pid_cmdline(5).
+    Arguments,
+    /// `environ`, proc_pid_environ(5).
+    Environment,
+}
+
+/// What came of reading a [`Text`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// There is no such process.
+    Absent,
+    /// This is its text.
+    Settled,
+    /// It was still in execve(2), or about to be, when the patience was over.
+    Unsettled,
+}
+
+impl Proc {
+    /// From here on the patience is whole again.
+    pub(crate) fn begin_scan(&self) {
+        self.waited.set(Duration::ZERO);
+    }
+
+    /// Waits a moment; false: the patience is over.
+    fn pause(&self) -> bool {
+        if self.waited.get() >= PATIENCE {
+            return false;
+        }
+        sys::sleep(PAUSE);
+        // Not as long as it took: on a busy machine a pause can take ten times as long.
+        self.waited.set(self.waited.get() + PAUSE);
+        true
+    }
+}
+
+impl ProcessDir<'_> {
+    /// Reads a text into `buf`. If it holds nothing but NULs, `stat` holds the line of
+    /// proc_pid_stat(5).
+    pub(crate) fn text(
+        &self,
+        text: Text,
+        buf: &mut Vec<u8>,
+        stat: &mut Vec<u8>,
+    ) -> io::Result<Reading> {
+        // The end of the environment, an address that is new with each program, and how often in a
+        // row nothing was read of it.
+        let mut blank = (0, 0);
+        loop {
+            // Without a memory map there is no environment to open (`ESRCH` in newer kernels). `stat`
+            // says whether the process is there.
+            if !self.read_text(text, buf)? {
+                buf.clear();
+            }
+            let is_blank = buf.iter().all(|&b| b == 0);
+            let is_callers = is_callers(text, buf, self.proc);
+            if !is_blank && !is_callers {
+                return Ok(Reading::Settled);
+            }
+            if !self.read(format_args!("stat"), stat)? {
+                return Ok(Reading::Absent);
+            }
+            // A leader that is released in favour of a thread looks for a moment as if it were reaped.
+            let Some(seen) = whole(stat)? else {
+                match self.proc.pause() {
+                    true => continue,
+                    false => return Ok(Reading::Unsettled),
+                }
+            };
+            if seen.is_kernel_thread() || seen.is_zombie() {
+                return Ok(Reading::Settled);
+            }
+            if seen.has_left() {
+                match self.text_of_live_thread(text, buf)? {
+                    false if self.proc.pause() => {
+                        blank = (0, 0);
+                        continue;
+                    }
+                    false => return Ok(Reading::Unsettled),
+                    true => return Ok(Reading::Settled),
+                }
+            }
+            // It has no memory map any more, and may be stuck so for ever.
+            if seen.is_exiting() {
+                return Ok(Reading::Settled);
+            }
+            let is_borrowed =
+                is_callers && seen.is_before_exec() && seen.parent == self.proc.caller().get();
+            if seen.is_in_exec() || (is_borrowed && seen.age()? < FORK_AGE) {
+                blank = (0, 0);
+                match self.proc.pause() {
+                    true => continue,
+                    false => return Ok(Reading::Unsettled),
+                }
+            }
+            // `stat` was read after the text, so no execve came between: the text is the child's own.
+            if is_borrowed && !is_blank {
+                return Ok(Reading::Settled);
+            }
+            // Accept a blank text only when three reads in a row saw the same end of the environment:
+            // then no execve came between them. One alone may be of a leader that died in favour of
+            // a thread.
+            blank = match blank {
+                (end, times) if end == seen.env_end => (end, times + 1),
+                _ => (seen.env_end, 1),
+            };
+            if blank.1 > 2 {
+                return Ok(Reading::Settled);
+            }
+        }
+    }
+
+    /// The text of a process whose leader has exited. False: it has to be read again.
+    fn text_of_live_thread(&self, text: Text, buf: &mut Vec<u8>) -> io::Result<bool> {
+        let Some(tid) = self.live_thread()? else {
+            buf.clear();
+            return Ok(true);
+        };
+        let read = tid != self.pid && self.read_text_of_thread(tid, text, buf)?;
+        if read && !buf.is_empty() {
+            return Ok(true);
+        }
+        // In execve(2) the thread takes the leader's number, and the dead leader for a moment the
+        // thread's: an empty file is the thread's only if the thread still has its number.
+        if self.live_thread()? != Some(tid) {
+            return Ok(false);
+        }
+        if read {
+            return Ok(true);
+        }
+        // All threads that are left are exiting if this one is: they have no memory map, and may be
+        // stuck so. A leader that a thread is about to replace looks alike for a moment.
+        let stat = self.thread_stat(tid, &mut Vec::new())?;
+        let is_stuck = stat.is_some_and(|stat| stat.is_exiting())
+            && (!self.proc.pause() || self.live_thread()? == Some(tid));
+        if is_stuck {
+            buf.clear();
+        }
+        Ok(is_stuck)
+    }
+
+    /// The target of `exe` or `cwd`.
+    pub(crate) fn target(&self, link: Link) -> io::Result<PathBuf> {
+        let name = match link {
+            Link::Exe => "exe",
+            Link::Cwd => "cwd",
+        };
+        self.of_live_task(|task| self.link(format_args!("{task}{name}")))
+    }
+
+    /// The working directory, under the path it had if it was deleted.
+    pub(crate) fn cwd_before_deletion(&self) -> io::Result<PathBuf> {
+        let shown = self.target(Link::Cwd)?;
+        let Some(path) = shown.as_os_str().as_bytes().strip_suffix(b" (deleted)") else {
+            return Ok(shown);
+        };
+        let here = self.of_live_task(|task| self.metadata(format_args!("{task}cwd")))?;
+        // The name may end so by itself: then the path leads to where the process is. The link count
+        // alone does not tell: overlayfs shows a deleted directory with a count of 1.
+        match here.links > 0 && here.is_at(&shown) {
+            true => Ok(shown),
+            false => Ok(OsStr::from_bytes(path).into()),
+        }
+    }
+
+    /// Reads something below the directory of the leader, or of a live thread if it has exited.
+    /// `read` is given the path of the task below that of the process.
+    fn of_live_task<T>(&self, read: impl Fn(&str) -> io::Result<T>) -> io::Result<T> {
+        let mut buf = Vec::new();
+        loop {
+            let seen = match self.stat(&mut buf)? {
+                Some(seen) if !seen.is_zombie() => seen,
+                _ => return Err(io::ErrorKind::NotFound.into()),
+            };
+            let (has_left, is_kernel_thread) = (seen.has_left(), seen.is_kernel_thread());
+            let mut is_exiting = seen.is_exiting();
+            let mut task = String::new();
+            if has_left {
+                let Some(tid) = self.live_thread()? else {
+                    return Err(io::ErrorKind::NotFound.into());
+                };
+                let thread = self.thread_stat(tid, &mut buf)?;
+                is_exiting = thread.is_some_and(|thread| thread.is_exiting());
+                task = format!("task/{}/", tid.get());
+            }
+            match read(&task) {
+                // In execve(2) a thread takes the place of its leader.
+                Err(e)
+                    if is_absent(&e) && !is_kernel_thread && !is_exiting && self.proc.pause() => {}
+                read => return read,
+            }
+        }
+    }
+
+    fn read_text(&self, text: Text, buf: &mut Vec<u8>) -> io::Result<bool> {
+        self.read(format_args!("{}", text.file()), buf)
+    }
+
+    fn read_text_of_thread(&self, tid: Pid, text: Text, buf: &mut Vec<u8>) -> io::Result<bool> {
+        self.read_of_thread(tid, text.file(), buf)
+    }
+}
+
+impl Text {
+    fn file(self) -> &'static str {
+        match self {
+            Text::Arguments => "cmdline",
+            Text::Environment => "environ",
+        }
+    }
+}
+
+/// Whether this is the caller's own text.
+fn is_callers(text: Text, bytes: &[u8], proc: &Proc) -> bool {
+    static ARGUMENTS: OnceLock<Vec<u8>> = OnceLock::new();
+    static ENVIRONMENT: OnceLock<Vec<u8>> = OnceLock::new();
+    let own = match text {
+        Text::Arguments => &ARGUMENTS,
+        Text::Environment => &ENVIRONMENT,
+    };
+    let own = own.get_or_init(|| {
+        let mut own = Vec::new();
+        // Unreadable: as if no other process shared it.
+        match proc.process(proc.caller()).read_text(text, &mut own) {
+            Ok(true) => own,
+            _ => Vec::new(),
+        }
+    });
+    !own.is_empty() && own == bytes
+}

@@ -1,0 +1,405 @@
+//! The files of one process under /proc.
+//!
+//! | a [`ProcessDir`] | is of | a successor that gets the number |
+//! |---|---|---|
+//! | by number | the process that has the number when a file is opened | is read in its place |
+//! | held open | one process | is never read: every file says `ESRCH` |
+//!
+//! While a thread takes its leader's place in execve(2), a file can be bound to the number that is
+//! given up: every read then says `ESRCH` though the process lives. So one `ESRCH` is no proof; the
+//! file is opened again.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use super::super::sys::{self, Metadata, Pid};
+use super::stat::{Stat, Stillness, whole};
+use super::{Proc, field, is_absent, malformed, number, with_path};
+
+/// The directory of one process under /proc.
+pub(crate) struct ProcessDir<'p> {
+    pub(super) proc: &'p Proc,
+    pub(super) pid: Pid,
+    /// `None`: by number.
+    held: Option<OwnedFd>,
+}
+
+/// A link below /proc/PID.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Link {
+    Exe,
+    Cwd,
+}
+
+/// A process at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) stillness: Stillness,
+    /// 0: outside of this PID namespace, or the process is gone.
+    pub(crate) session: u32,
+}
+
+impl<'p> ProcessDir<'p> {
+    pub(super) fn by_number(proc: &'p Proc, pid: Pid) -> ProcessDir<'p> {
+        ProcessDir {
+            proc,
+            pid,
+            held: None,
+        }
+    }
+
+    /// Held open, with its proc_pid_stat(5) read into `buf`. `None`: no such process.
+    pub(crate) fn open<'b>(
+        proc: &'p Proc,
+        pid: Pid,
+        buf: &'b mut Vec<u8>,
+    ) -> io::Result<Option<(ProcessDir<'p>, Stat<'b>)>> {
+        let mut dir = None;
+        present(pid, || {
+            let held = proc.with_room(|| {
+                with_path(format_args!("{}", pid.get()), |path| {
+                    sys::openat(proc.root.as_fd(), path)
+                })
+            })?;
+            let opened = ProcessDir {
+                proc,
+                pid,
+                held: Some(held),
+            };
+            opened.load(format_args!("stat"), buf)?;
+            // In execve(2) it may be bound to the number that the new leader gives up.
+            match buf.split(|&b| b == b' ').next().and_then(number) {
+                Some(bound) if pid.get() == bound => dir = Some(opened),
+                _ => return Err(io::ErrorKind::NotFound.into()),
+            }
+            Ok(())
+        })?;
+        let Some(dir) = dir else {
+            return Ok(None);
+        };
+        if whole(buf)?.is_none() && dir.stat(buf)?.is_none() {
+            return Ok(None);
+        }
+        Ok(whole(buf)?.map(|stat| (dir, stat)))
+    }
+
+    pub(crate) fn proc(&self) -> &'p Proc {
+        self.proc
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// proc_pid_stat(5), read into `buf` until it is that of a task which was there to the end.
+    pub(crate) fn stat<'b>(&self, buf: &'b mut Vec<u8>) -> io::Result<Option<Stat<'b>>> {
+        loop {
+            if !self.read(format_args!("stat"), buf)? {
+                return Ok(None);
+            }
+            if whole(buf)?.is_some() {
+                return whole(buf);
+            }
+        }
+    }
+
+    /// As [`ProcessDir::stat`], of one thread.
+    pub(crate) fn thread_stat<'b>(
+        &self,
+        tid: Pid,
+        buf: &'b mut Vec<u8>,
+    ) -> io::Result<Option<Stat<'b>>> {
+        loop {
+            if !self.read_of_thread(tid, "stat", buf)? {
+                return Ok(None);
+            }
+            if whole(buf)?.is_some() {
+                return whole(buf);
+            }
+        }
+    }
+
+    /// The process that the number belongs to, itself or one of its threads; `None`: no task has it.
+    pub(crate) fn thread_group(&self) -> io::Result<Option<Pid>> {
+        let mut status = Vec::new();
+        if !self.read(format_args!("status"), &mut status)? {
+            return Ok(None);
+        }
+        let group = field(&status, b"Tgid:").and_then(|n| number(n.trim_ascii()));
+        Ok(group.and_then(Pid::new))
+    }
+
+    /// The pid of a thread's tracer in our namespace; 0 for none, or for one outside of it.
+    pub(crate) fn tracer(&self, tid: Pid) -> io::Result<u32> {
+        let mut status = Vec::new();
+        self.load(format_args!("task/{}/status", tid.get()), &mut status)?;
+        let tracer = field(&status, b"TracerPid:").and_then(|n| number(n.trim_ascii()));
+        let Some(tracer) = tracer.and_then(Pid::new) else {
+            return Ok(0);
+        };
+        // That is the thread which traces. If it is hidden, its own number must do.
+        let process = self.proc.process(tracer).thread_group().ok().flatten();
+        Ok(process.unwrap_or(tracer).get())
+    }
+
+    /// The effective user (proc_pid_status(5), `Uid`).
+    pub(crate) fn uid(&self) -> io::Result<u32> {
+        let mut status = Vec::new();
+        if !self.read(format_args!("status"), &mut status)? {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let ids = field(&status, b"Uid:").ok_or_else(malformed)?;
+        let mut ids = ids.split(|&b| b == b'\t').filter(|id| !id.is_empty());
+        ids.nth(1).and_then(number).ok_or_else(malformed)
+    }
+
+    /// The threads, ascending; `None`: no such process.
+    pub(crate) fn threads(&self) -> io::Result<Option<Vec<Pid>>> {
+        let mut threads = Vec::new();
+        let found = self.found(|| {
+            // The directory has a link for itself, one for its parent and one for each thread: three
+            // links are the leader alone, and no listing is needed.
+            threads = match self.metadata(format_args!("task"))?.links {
+                3 => vec![self.pid],
+                _ => self.numbers("task")?,
+            };
+            Ok(())
+        })?;
+        Ok(found.then_some(threads))
+    }
+
+    /// How still the process is: as still as the least still of its threads.
+    pub(crate) fn look(&self) -> io::Result<Seen> {
+        let mut buf = Vec::new();
+        let Some(leader) = self.stat(&mut buf)? else {
+            return Ok(Seen {
+                stillness: Stillness::Gone,
+                session: 0,
+            });
+        };
+        let session = leader.session;
+        let stillness = match (leader.is_zombie(), leader.threads) {
+            (true, _) => Stillness::Gone,
+            (_, 1) => Stillness::of(leader.state),
+            _ => self.stillness_of_threads(&mut buf)?,
+        };
+        Ok(Seen { stillness, session })
+    }
+
+    fn stillness_of_threads(&self, buf: &mut Vec<u8>) -> io::Result<Stillness> {
+        let mut stillness = Stillness::Stopped;
+        // Backwards: the last ones are the last to stop.
+        for tid in self.threads()?.unwrap_or_default().into_iter().rev() {
+            if let Some(stat) = self.thread_stat(tid, buf)? {
+                stillness = stillness.max(Stillness::of(stat.state));
+            }
+            // Nothing is less still, and there may be thousands of threads.
+            if stillness == Stillness::Running {
+                break;
+            }
+        }
+        Ok(stillness)
+    }
+
+    /// How many of its threads are in this state (proc_pid_stat(5) field 3).
+    pub(crate) fn count_in_state(&self, state: char) -> io::Result<usize> {
+        let mut buf = Vec::new();
+        let mut count = 0;
+        for tid in self.threads()?.unwrap_or_default() {
+            let stat = self.thread_stat(tid, &mut buf)?;
+            count += usize::from(stat.is_some_and(|stat| stat.state == state));
+        }
+        Ok(count)
+    }
+
+    /// Appends the children that one thread forked. An error of kind `NotFound` says that the thread
+    /// is gone or that the kernel was built without CONFIG_PROC_CHILDREN.
+    pub(crate) fn children(
+        &self,
+        tid: Pid,
+        into: &mut Vec<Pid>,
+        buf: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let path = self.path();
+        self.proc.load_all(
+            self.at(),
+            format_args!("{path}task/{}/children", tid.get()),
+            buf,
+        )?;
+        into.extend(children_in(buf));
+        Ok(())
+    }
+
+    /// The children of all threads, the leader's last: orphans are given to it. An error of kind
+    /// `NotFound`: the kernel was built without CONFIG_PROC_CHILDREN.
+    pub(crate) fn children_of_all_threads(&self) -> io::Result<Vec<Pid>> {
+        let mut threads = self.threads()?.unwrap_or_default();
+        threads.sort_unstable_by_key(|&tid| tid == self.pid);
+        let (mut all, mut buf) = (Vec::new(), Vec::new());
+        for tid in threads {
+            match self.children(tid, &mut all, &mut buf) {
+                // The thread has ended, and the next look shows which one has its children.
+                Err(e) if tid != self.pid && is_absent(&e) => {}
+                listed => listed?,
+            }
+        }
+        Ok(all)
+    }
+
+    /// A thread that is not dead, if there is one. A thread that is not exiting is preferred.
+    ///
+    /// The leader may have exited before the others. In execve(2) a thread swaps numbers with its
+    /// dead leader, which is then released: that one may be missing from a list, or be seen twice.
+    /// So dead threads that stay (as those which a tracer has not waited for) must be all there are,
+    /// in two looks in a row.
+    pub(crate) fn live_thread(&self) -> io::Result<Option<Pid>> {
+        let mut buf = Vec::new();
+        let mut dead = None;
+        loop {
+            let Some(threads) = self.threads()? else {
+                return Ok(None);
+            };
+            let mut all_dead = true;
+            let mut exiting = None;
+            for &tid in &threads {
+                match self.thread_stat(tid, &mut buf)? {
+                    Some(stat) if stat.leader_exited() => {}
+                    Some(stat) if stat.is_exiting() => exiting = exiting.or(Some(tid)),
+                    Some(_) => return Ok(Some(tid)),
+                    None => all_dead = false,
+                }
+            }
+            if exiting.is_some() {
+                return Ok(exiting);
+            }
+            let Some(leader) = self.stat(&mut buf)? else {
+                return Ok(None);
+            };
+            if leader.is_zombie() {
+                return Ok(None);
+            }
+            // The list may be older than a thread that started since and outlived its leader.
+            all_dead &=
+                leader.leader_exited() && usize::try_from(leader.threads) == Ok(threads.len());
+            let seen = all_dead.then_some(threads);
+            if seen.is_some() && seen == dead {
+                return Ok(None);
+            }
+            dead = seen;
+        }
+    }
+
+    /// The inode of the PID namespace that its next child will be in (pid_namespaces(7)).
+    pub(crate) fn namespace_of_children(&self) -> io::Result<u64> {
+        Ok(self.metadata(format_args!("ns/pid_for_children"))?.inode)
+    }
+
+    /// The target of a link, of this process alone.
+    pub(super) fn link(&self, path: fmt::Arguments<'_>) -> io::Result<PathBuf> {
+        let own = self.path();
+        with_path(format_args!("{own}{path}"), |path| {
+            sys::readlinkat(self.at(), path)
+        })
+    }
+
+    /// fstatat(2) of a file below, following links.
+    pub(super) fn metadata(&self, path: fmt::Arguments<'_>) -> io::Result<Metadata> {
+        let own = self.path();
+        with_path(format_args!("{own}{path}"), |path| {
+            sys::fstatat(self.at(), path)
+        })
+    }
+
+    pub(crate) fn numbers(&self, path: &str) -> io::Result<Vec<Pid>> {
+        let own = self.path();
+        self.proc.numbers(self.at(), format_args!("{own}{path}"))
+    }
+
+    /// False: no such process.
+    pub(super) fn read(&self, file: fmt::Arguments<'_>, buf: &mut Vec<u8>) -> io::Result<bool> {
+        self.found(|| self.load(file, buf))
+    }
+
+    /// False: no such thread.
+    pub(super) fn read_of_thread(
+        &self,
+        tid: Pid,
+        file: &str,
+        buf: &mut Vec<u8>,
+    ) -> io::Result<bool> {
+        found(|| self.load(format_args!("task/{}/{file}", tid.get()), buf))
+    }
+
+    fn load(&self, file: fmt::Arguments<'_>, buf: &mut Vec<u8>) -> io::Result<()> {
+        let path = self.path();
+        self.proc.load(self.at(), format_args!("{path}{file}"), buf)
+    }
+
+    fn found(&self, attempt: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
+        match self.held {
+            Some(_) => found(attempt),
+            None => present(self.pid, attempt),
+        }
+    }
+
+    fn at(&self) -> BorrowedFd<'_> {
+        self.held.as_ref().unwrap_or(&self.proc.root).as_fd()
+    }
+
+    fn path(&self) -> OwnPath {
+        OwnPath(self.held.is_none().then_some(self.pid))
+    }
+}
+
+/// The path of a process's directory from the descriptor that its files are opened from.
+struct OwnPath(Option<Pid>);
+
+impl fmt::Display for OwnPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(pid) => write!(f, "{}/", pid.get()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// False: kill(2) says that no task has the number. An error of kind `PermissionDenied`: /proc hides
+/// the process.
+fn present(pid: Pid, mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
+    for _ in 0..2 {
+        match attempt() {
+            Ok(()) => return Ok(true),
+            Err(e) if !is_absent(&e) => return Err(e),
+            Err(_) => {}
+        }
+        match sys::kill(pid, 0) {
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(false),
+            // It exists. Either it is hidden, or the number was given to another process in between,
+            // which the second attempt reads.
+            _ => {}
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "the process exists but /proc hides it",
+    ))
+}
+
+/// False: twice the file's process or thread was gone.
+fn found(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
+    for _ in 0..2 {
+        match attempt() {
+            Err(e) if is_absent(&e) => {}
+            result => return result.map(|()| true),
+        }
+    }
+    Ok(false)
+}
+
+/// The numbers in a list of children.
+fn children_in(list: &[u8]) -> impl DoubleEndedIterator<Item = Pid> + '_ {
+    list.split(|&b| b == b' ')
+        .filter_map(|n| Pid::new(number(n)?))
+}

@@ -1,0 +1,99 @@
+//! The fork counter: the number of the newest process or thread in the caller's PID namespace.
+//!
+//! It is a sequence lock over the process table. Every clone(2) moves it, of a process or a thread,
+//! in child namespaces too. A search that reads the same value before and after itself has seen a
+//! table into which nothing was born meanwhile. If it moved by a few, a look at just those numbers may
+//! explain it: a number that belongs to a stranger is explained, a number that is gone again is not,
+//! because its process may have left a child.
+//!
+//! A number is given out before its process is listed anywhere. So the counter proves nothing about a
+//! fork that is under way; the members of a tree must be seen stopped first.
+//!
+//! Not counted: clone3(2) with `set_tid`, which chooses the number itself (CRIU does, as root).
+
+use std::io;
+use std::os::fd::AsFd;
+
+use super::super::sys::{self, FileSystem, Pid};
+use super::stat::Stat;
+use super::{Proc, is_absent, number, with_path};
+
+/// What the counter showed; `None` if the kernel does not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Newest(Option<u32>);
+
+impl Newest {
+    /// As if the counter moved all the time.
+    pub(crate) const UNKNOWN: Newest = Newest(None);
+}
+
+impl Proc {
+    pub(crate) fn newest(&self) -> io::Result<Newest> {
+        let mut buf = Vec::with_capacity(128);
+        // Linux 3.3, CONFIG_CHECKPOINT_RESTORE; and since Linux 2.4 the last field of the other, where
+        // lxcfs may have put a file of its own.
+        for path in ["sys/kernel/ns_last_pid", "loadavg"] {
+            match self.load_if_procfs(path, &mut buf) {
+                Ok(true) => {
+                    let last = buf.trim_ascii().rsplit(|&b| b == b' ').next();
+                    return Ok(Newest(last.and_then(number)));
+                }
+                Ok(false) => {}
+                Err(e) if is_absent(&e) || e.kind() == io::ErrorKind::PermissionDenied => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Newest(None))
+    }
+
+    fn load_if_procfs(&self, path: &str, buf: &mut Vec<u8>) -> io::Result<bool> {
+        let file = self.with_room(|| {
+            with_path(format_args!("{path}"), |path| {
+                sys::openat(self.root.as_fd(), path)
+            })
+        })?;
+        buf.clear();
+        sys::read(file.as_fd(), buf)?;
+        Ok(path != "loadavg" || sys::file_system(file.as_fd())? == FileSystem::Proc)
+    }
+
+    /// Whether all that were born since are strangers and still there, and these were few. `is_stranger`
+    /// is asked of each.
+    pub(crate) fn only_strangers_since(
+        &self,
+        since: Newest,
+        mut is_stranger: impl FnMut(Pid, &Stat<'_>) -> io::Result<bool>,
+    ) -> io::Result<bool> {
+        const FEW: u32 = 64;
+        let Newest(Some(mut seen)) = since else {
+            return Ok(false);
+        };
+        let mut buf = Vec::new();
+        let mut left = FEW;
+        loop {
+            let Newest(Some(newest)) = self.newest()? else {
+                return Ok(false);
+            };
+            if newest == seen {
+                return Ok(true);
+            }
+            // Numbers begin anew at the limit: then it is smaller.
+            let Some(rest) = newest
+                .checked_sub(seen)
+                .and_then(|born| left.checked_sub(born))
+            else {
+                return Ok(false);
+            };
+            for born in (seen + 1..=newest).filter_map(Pid::new) {
+                let Some(pid) = self.process(born).thread_group()? else {
+                    return Ok(false);
+                };
+                match self.process(pid).stat(&mut buf)? {
+                    Some(stat) if is_stranger(pid, &stat)? => {}
+                    _ => return Ok(false),
+                }
+            }
+            (left, seen) = (rest, newest);
+        }
+    }
+}

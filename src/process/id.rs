@@ -1,0 +1,464 @@
+//! A name for one process that outlives the program which wrote it.
+//!
+//! Two identities are of the same process if pid, start time and pidfs inode agree (a part that one
+//! of them does not know is not compared). Boot and PID namespace say whether that can be asked at
+//! all:
+//!
+//! | the identity is of | its process |
+//! |---|---|
+//! | this boot and namespace | is looked for |
+//! | an earlier boot | is gone |
+//! | another PID namespace | cannot be told: its pid means nothing here |
+//! | a boot or namespace that one side does not know | cannot be told |
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+use std::str::FromStr;
+use std::sync::Mutex;
+
+use super::super::error::{Error, Result};
+use super::super::proc::{MaybeProc, Proc, ProcessDir};
+use super::super::report::Reason;
+use super::super::sys::{self, Pid};
+use super::{PidRef, Pin, is_nobody, pid_of};
+
+/// The name of one process for all time: a pid is used again, this is not.
+///
+/// It holds the pid, the start time, the boot, the PID namespace, and the pidfs inode number if the
+/// kernel has one (Linux 6.9, 64-bit). Without an inode number, a process that got the same pid within the same
+/// clock tick (10 ms on most machines) cannot be told apart.
+///
+/// The text form is made for pid files: it survives the program that wrote it and a reboot. In another
+/// PID namespace, as of a container that shares the file, the pid would mean another process: there the
+/// identity is an error, and [`Kill::processes`](super::Kill::processes) calls it
+/// [`Unverifiable`](super::Reason::Unverifiable).
+///
+/// ```
+/// # use process_kill::ProcessId;
+/// let me = ProcessId::of(std::process::id())?.expect("this process exists");
+/// let from_file: ProcessId = me.to_string().parse()?;
+/// assert_eq!(from_file, me);
+/// assert!(!from_file.is_gone()?);
+/// # Ok::<(), process_kill::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessId {
+    pid: Pid,
+    start_time: u64,
+    inode: Option<u64>,
+    boot: Option<u128>,
+    namespace: Option<u64>,
+}
+
+impl ProcessId {
+    /// Who has this pid now; `None`: no such process. A zombie still has its pid; a thread's number
+    /// is no process.
+    ///
+    /// # Errors
+    /// `Refused`: 0 or above `i32::MAX`. `Proc`: /proc cannot be used. `Io`: the process exists but
+    /// cannot be read, as under `hidepid`.
+    pub fn of(pid: u32) -> Result<Option<ProcessId>> {
+        let (pid, proc) = (pid_of(pid)?, Proc::open()?);
+        match PidRef::identified(pid, &proc) {
+            Ok(found) => Ok(found.map(|(_, id)| id)),
+            Err(e) => Err(Error::io(
+                format!("read the identity of process {}", pid.get()),
+                e,
+            )),
+        }
+    }
+
+    /// The caller's own.
+    ///
+    /// # Errors
+    /// As [`ProcessId::of`].
+    pub fn current() -> Result<ProcessId> {
+        ProcessId::of(std::process::id())?
+            .ok_or_else(|| Error::io("read the caller's identity", io::ErrorKind::NotFound.into()))
+    }
+
+    /// The pid it has, or had.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid.get()
+    }
+
+    /// Clock ticks after boot (proc_pid_stat(5) field 22).
+    #[must_use]
+    pub fn start_time(&self) -> u64 {
+        self.start_time
+    }
+
+    /// Whether every thread of it has ended. A zombie is gone, a successor with the same pid does
+    /// not count, and a process of an earlier boot is gone.
+    ///
+    /// # Errors
+    /// `Proc`: /proc cannot be used and the kernel has no inode number to judge by. `Io`: it could
+    /// not be told, as for an identity of another PID namespace.
+    pub fn is_gone(&self) -> Result<bool> {
+        let mut proc = MaybeProc::default();
+        let gone = match self.pin(&mut proc) {
+            Pin::Gone => return Ok(true),
+            Pin::Held(held) => held.is_gone(&mut proc),
+            Pin::Refused(_) | Pin::NoRoom if Here::look(&mut proc).is_elsewhere(self) => {
+                Err(io::Error::other("it is of another PID namespace"))
+            }
+            Pin::Refused(_) | Pin::NoRoom => Err(io::ErrorKind::Unsupported.into()),
+        };
+        gone.or_else(|e| {
+            // If /proc is what is missing, say so.
+            Proc::open()?;
+            Err(Error::io(
+                format!("tell whether process {} is gone", self.pid()),
+                e,
+            ))
+        })
+    }
+
+    pub(super) fn new(pid: Pid, start_time: u64, inode: Option<u64>, here: Here) -> ProcessId {
+        ProcessId {
+            pid,
+            start_time,
+            inode,
+            boot: here.boot,
+            namespace: here.namespace,
+        }
+    }
+
+    /// The identity of the process behind a directory that is held open; `None` if it is gone.
+    pub(crate) fn behind(dir: &ProcessDir<'_>) -> io::Result<Option<ProcessId>> {
+        let found = PidRef::identified(dir.pid(), dir.proc())?;
+        // Still there after its number was looked up, so it had the number then.
+        let is_there = dir.stat(&mut Vec::new())?.is_some();
+        Ok(found.filter(|_| is_there).map(|(_, id)| id))
+    }
+
+    pub(crate) fn number(&self) -> Pid {
+        self.pid
+    }
+
+    pub(super) fn inode(&self) -> Option<u64> {
+        self.inode
+    }
+
+    /// Whether both name one process, if both were read in this boot and namespace.
+    pub(super) fn is_same(&self, other: &ProcessId) -> bool {
+        let inodes = self.inode.zip(other.inode);
+        self.pid == other.pid
+            && self.start_time == other.start_time
+            && inodes.is_none_or(|(this, other)| this == other)
+    }
+
+    /// Holds the process, if it is not gone.
+    fn pin(&self, proc: &mut MaybeProc) -> Pin {
+        match Here::look(proc).judge(self) {
+            Some(pin) => pin,
+            None => match PidRef::open(self.pid, Some(self), proc) {
+                Pin::NoRoom => PidRef::without_descriptor(self.pid, Some(self)),
+                pin => pin,
+            },
+        }
+    }
+}
+
+/// The boot and the PID namespace that the caller runs in; `None` where /proc does not tell.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Here {
+    boot: Option<u128>,
+    namespace: Option<u64>,
+}
+
+impl Here {
+    pub(crate) const UNKNOWN: Here = Here {
+        boot: None,
+        namespace: None,
+    };
+
+    pub(crate) fn read(proc: &Proc) -> io::Result<Here> {
+        let here = Here {
+            boot: proc.boot_id()?,
+            namespace: proc.pid_namespace()?,
+        };
+        here.remember();
+        Ok(here)
+    }
+
+    /// As it is now or, if /proc is gone, as this process has read it before.
+    pub(crate) fn look(proc: &mut MaybeProc) -> Here {
+        match proc.get() {
+            Some(proc) => Here::read(proc).unwrap_or(Here::UNKNOWN),
+            None => Here::recall().unwrap_or(Here::UNKNOWN),
+        }
+    }
+
+    fn remember(self) {
+        // Not waited for: in a forked copy of the process another thread may have held it.
+        let Ok(mut seen) = SEEN.try_lock() else {
+            return;
+        };
+        let pid = std::process::id();
+        if seen.is_none_or(|(by, _, here)| by != pid || here != self) {
+            *seen = Some((pid, own_inode(), self));
+        }
+    }
+
+    fn recall() -> Option<Here> {
+        let (by, inode, here) = (*SEEN.try_lock().ok()?)?;
+        // A forked copy in a new namespace may have the same pid, but not the same inode.
+        let is_by_us = by == std::process::id() && inode.is_some() && inode == own_inode();
+        is_by_us.then_some(here)
+    }
+
+    /// What boot and namespace alone say of an identity; `None`: its process has to be looked for.
+    pub(crate) fn judge(&self, id: &ProcessId) -> Option<Pin> {
+        match (id.boot, self.boot) {
+            (Some(then), Some(now)) if then != now => return Some(Pin::Gone),
+            (then, now) if then != now => return Some(unverifiable_unless_nobody(id, self)),
+            _ => {}
+        }
+        match (id.namespace, self.namespace) {
+            (then, now) if then == now => None,
+            // Its pid means another process here, or none.
+            (Some(_), Some(_)) => Some(Pin::Refused(Reason::Unverifiable)),
+            _ => Some(unverifiable_unless_nobody(id, self)),
+        }
+    }
+
+    fn is_elsewhere(&self, id: &ProcessId) -> bool {
+        let both = id.namespace.zip(self.namespace);
+        both.is_some_and(|(then, now)| then != now)
+    }
+}
+
+/// What was last read, by which process: its pid and pidfs inode.
+static SEEN: Mutex<Option<(u32, Option<u64>, Here)>> = Mutex::new(None);
+
+fn own_inode() -> Option<u64> {
+    let own = sys::pidfd_open(Pid::new(std::process::id())?).ok()?;
+    sys::pidfs_inode(own.as_fd())
+}
+
+/// Without a process that has the pid, none of this namespace is left, whatever its boot.
+fn unverifiable_unless_nobody(id: &ProcessId, here: &Here) -> Pin {
+    match id.namespace.is_some() && id.namespace == here.namespace && is_nobody(id.pid) {
+        true => Pin::Gone,
+        false => Pin::Refused(Reason::Unverifiable),
+    }
+}
+
+/// `PID:START_TIME:INODE:BOOT:NAMESPACE`, where `-` stands for a part that is not known.
+impl fmt::Display for ProcessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:", self.pid(), self.start_time)?;
+        match self.inode {
+            Some(inode) => write!(f, "{inode}:")?,
+            None => f.write_str("-:")?,
+        }
+        match self.boot {
+            Some(boot) => write!(f, "{boot:032x}:")?,
+            None => f.write_str("-:")?,
+        }
+        match self.namespace {
+            Some(namespace) => write!(f, "{namespace}"),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+/// As `Display`.
+impl fmt::Debug for ProcessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// White space around it, as the newline at the end of a pid file, is allowed.
+impl FromStr for ProcessId {
+    type Err = Error;
+
+    /// # Errors
+    /// `Refused`: not what `Display` writes.
+    fn from_str(text: &str) -> Result<ProcessId> {
+        parse(text.trim()).ok_or_else(|| {
+            Error::refused(format!(
+                "{text:?} is not PID:START_TIME:INODE:BOOT:NAMESPACE"
+            ))
+        })
+    }
+}
+
+fn parse(text: &str) -> Option<ProcessId> {
+    let mut fields = text.split(':');
+    let mut number = |radix| match fields.next()? {
+        "-" => Some(None),
+        field => u128::from_str_radix(field, radix).ok().map(Some),
+    };
+    let id = ProcessId {
+        pid: Pid::new(u32::try_from(number(10)??).ok()?)?,
+        start_time: u64::try_from(number(10)??).ok()?,
+        inode: number(10)?.map(u64::try_from).transpose().ok()?,
+        boot: number(16)?,
+        namespace: number(10)?.map(u64::try_from).transpose().ok()?,
+    };
+    // A text that was cut short would name another process or namespace. The inodes of PID
+    // namespaces have ten digits (linux/proc_ns.h).
+    let is_whole = id.namespace.is_none_or(|inode| inode >= 1_000_000_000);
+    (is_whole && id.to_string() == text).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::ErrorKind;
+    use super::*;
+
+    fn id(inode: Option<u64>, boot: Option<u128>) -> ProcessId {
+        ProcessId {
+            pid: Pid::new(4321).unwrap(),
+            start_time: 987,
+            inode,
+            boot,
+            namespace: Some(4_026_531_836),
+        }
+    }
+
+    #[test]
+    fn the_text_form_round_trips() {
+        let extremes = ProcessId {
+            pid: Pid::new(i32::MAX.unsigned_abs()).unwrap(),
+            start_time: u64::MAX,
+            inode: Some(u64::MAX),
+            boot: Some(u128::MAX),
+            namespace: Some(u64::MAX),
+        };
+        for (id, text) in [
+            (
+                id(Some(65), Some(0xab)),
+                "4321:987:65:000000000000000000000000000000ab:4026531836",
+            ),
+            (id(None, None), "4321:987:-:-:4026531836"),
+            (id(Some(0), None), "4321:987:0:-:4026531836"),
+            (
+                extremes,
+                "2147483647:18446744073709551615:18446744073709551615:ffffffffffffffffffffffffffffffff:\
+                 18446744073709551615",
+            ),
+        ] {
+            assert_eq!(id.to_string(), text);
+            assert_eq!(text.parse::<ProcessId>().unwrap(), id);
+            assert_eq!(format!("\t{text} \r\n").parse::<ProcessId>().unwrap(), id);
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_text_form_is_refused() {
+        for text in [
+            "",
+            "\n",
+            ":",
+            ":::",
+            "4321",
+            "4321:987",
+            "4321:987:65",
+            "4321:987:65::ns",
+            "4321:987::ab:ns",
+            "4321::65:ab:ns",
+            ":987:65:ab:ns",
+            "4321:987:65:ab::ns",
+            "4321:987:65:ab:cd:ns",
+            "4321:987:65:ab:ns\n4321:987:65:ab:ns",
+            "0:987:65:ab:ns",
+            "-:987:65:ab:ns",
+            "4321:-:65:ab:ns",
+            "-1:987:65:ab:ns",
+            "+4321:987:65:ab:ns",
+            "4321:+987:65:ab:ns",
+            "4321:987:65:+ab:ns",
+            "4321: 987:65:ab:ns",
+            "4321:987:--:ab:ns",
+            "4321:987:6f:ab:ns",
+            "4321:987:65:xyz:ns",
+            "4321:987:65:0xab:ns",
+            "2147483648:987:65:ab:ns",
+            "4294967297:987:65:ab:ns",
+            "4321:18446744073709551616:65:ab:ns",
+            "4321:987:18446744073709551616:ab:ns",
+            "4321:987:65:100000000000000000000000000000000:ns",
+            "4321:987:65:\u{661}:ns",
+            "\u{664}\u{663}:987:65:ab:ns",
+            "04321:987:65:ab:ns",
+            "4321:0987:65:ab:ns",
+            "4321:987:065:ab:ns",
+            "4321:987:65:0ab:ns",
+            "4321:987:65:AB:ns",
+            "4321:987:65:ab",
+            "4321:987:65:ab:",
+            "4321:987:65:ab:ns:",
+            "4321:987:65:ab:0ns",
+            "4321:987:65:ab:+ns",
+            "4321:987:65:ab:999999999",
+            "4321:987:65:ab:18446744073709551616",
+        ] {
+            let text = text.replace("ab", "00112233445566778899aabbccddeeff");
+            let text = text.replace("ns", "4026531836");
+            let refused = text.parse::<ProcessId>().expect_err(&text);
+            assert_eq!(refused.kind(), ErrorKind::Refused);
+        }
+    }
+
+    /// It would name another boot or namespace, and so a process that is gone.
+    #[test]
+    fn a_text_that_was_cut_short_is_refused() {
+        for boot in [0, 0xab, u128::MAX] {
+            let whole = id(Some(65), Some(boot)).to_string();
+            for end in 0..whole.len() {
+                whole[..end].parse::<ProcessId>().expect_err(&whole[..end]);
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic_or_lie() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..100_000 {
+            let length = random.usize(..24);
+            let text: String = (0..length)
+                .map(|_| {
+                    *random
+                        .choice(&[':', ':', '-', '0', '1', '9', 'f', '+', ' ', 'é'])
+                        .unwrap()
+                })
+                .collect();
+            if let Ok(id) = text.parse::<ProcessId>() {
+                assert_eq!(id.to_string().parse::<ProcessId>().unwrap(), id, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_boot_or_namespace_that_only_one_side_knows_tells_nothing() {
+        let here = Here::look(&mut MaybeProc::default());
+        let me = ProcessId {
+            pid: Pid::new(std::process::id()).unwrap(),
+            boot: here.boot,
+            namespace: here.namespace,
+            ..id(None, None)
+        };
+        let judged = |boot, namespace| {
+            here.judge(&ProcessId {
+                boot,
+                namespace,
+                ..me
+            })
+        };
+        let (Some(boot), Some(namespace)) = (here.boot, here.namespace) else {
+            panic!("/proc tells both");
+        };
+        let unverifiable = |pin| matches!(pin, Some(Pin::Refused(Reason::Unverifiable)));
+        assert!(judged(Some(boot), Some(namespace)).is_none());
+        assert!(matches!(judged(Some(!boot), None), Some(Pin::Gone)));
+        assert!(unverifiable(judged(None, Some(namespace))));
+        assert!(unverifiable(judged(Some(boot), None)));
+        assert!(unverifiable(judged(Some(boot), Some(namespace + 1))));
+    }
+}

@@ -1,0 +1,124 @@
+//! One process, and no successor that gets its number: what pidfds tell of it, and what is done where
+//! there are none.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `id` | [`ProcessId`]: a name that can be written to a file |
+//! | `pidref` | [`PidRef`]: one process as the engine holds it, with a pidfd or without |
+//! | `handle` | [`Process`]: the public handle, a pidfd and an identity |
+//! | `group` | [`ProcessGroup`]: a group, and no later one of the same number |
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use super::error::{Error, Result};
+use super::sys::{self, Event, Pid, Scope};
+
+mod group;
+mod handle;
+mod id;
+mod pidref;
+
+pub(crate) use group::{OwnedGroup, ProcessGroup};
+pub use handle::Process;
+pub(crate) use id::Here;
+pub use id::ProcessId;
+pub(crate) use pidref::{PidRef, Pin};
+
+/// Signals are numbered from 1 to 64 on all architectures but MIPS (signal(7)).
+pub(crate) fn check_signal(signal: i32) -> Result<()> {
+    match signal {
+        1..=64 => Ok(()),
+        _ => Err(Error::refused(format!(
+            "{signal} is not a signal (1 to 64)"
+        ))),
+    }
+}
+
+/// The number as that of a process, group or session.
+pub(crate) fn pid_of(number: u32) -> Result<Pid> {
+    Pid::new(number).ok_or_else(|| Error::refused(format!("{number} is not a process number")))
+}
+
+/// What pidfd_open(2) says, told apart.
+enum Opened {
+    Pidfd(OwnedFd),
+    Nobody,
+    Thread,
+    /// No descriptor is free.
+    NoRoom(io::Error),
+    /// `ENOSYS`, or `EPERM` from a seccomp filter: pidfd_open itself never gives it.
+    Unsupported,
+}
+
+fn open_pidfd(pid: Pid) -> Opened {
+    let error = match sys::pidfd_open(pid) {
+        Ok(fd) => return Opened::Pidfd(fd),
+        Err(e) => e,
+    };
+    match error.raw_os_error() {
+        Some(libc::ESRCH) => Opened::Nobody,
+        // Older kernels also say so of a reaped leader's number that its group still bears.
+        Some(libc::ENOENT | libc::EINVAL) if is_nobody(pid) => Opened::Nobody,
+        Some(libc::ENOENT | libc::EINVAL) => Opened::Thread,
+        Some(libc::EMFILE | libc::ENFILE) => Opened::NoRoom(error),
+        _ => Opened::Unsupported,
+    }
+}
+
+/// kill(2) with signal 0 finds zombies and threads too, so `ESRCH` is proof.
+pub(crate) fn is_nobody(pid: Pid) -> bool {
+    matches!(sys::kill(pid, 0), Err(e) if e.raw_os_error() == Some(libc::ESRCH))
+}
+
+fn was_reaped(pidfd: BorrowedFd<'_>) -> bool {
+    match sys::pidfd_send_signal(pidfd, 0, Scope::Process) {
+        // A stranger that is still there answers EPERM too.
+        Err(e) if is_filtered(&e) => polls(pidfd, Event::HungUp).unwrap_or(false),
+        sent => matches!(sent, Err(e) if e.raw_os_error() == Some(libc::ESRCH)),
+    }
+}
+
+fn has_ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+    polls(pidfd, Event::Readable)
+}
+
+fn polls(pidfd: BorrowedFd<'_>, event: Event) -> io::Result<bool> {
+    loop {
+        match sys::ppoll([Some(pidfd)], event, Some(Duration::ZERO)) {
+            // A pending signal interrupts even a poll that does not wait.
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            polled => return polled.map(|[is_so]| is_so),
+        }
+    }
+}
+
+/// Signals the process of a pidfd; `Ok(false)` if it is gone, `EPERM` if it is not ours to signal.
+fn signal_by_pidfd(pidfd: BorrowedFd<'_>, pid: Pid, signal: i32) -> io::Result<bool> {
+    let sent = match sys::pidfd_send_signal(pidfd, signal, Scope::Process) {
+        // A filter may forbid this call alone: kill(2) tells whether it did. The poll says that the
+        // number is still its own.
+        Err(e) if is_filtered(&e) => match sys::kill(pid, 0) {
+            Ok(()) if has_ended(pidfd)? => return Ok(false),
+            Ok(()) => sys::kill(pid, signal),
+            refused => refused,
+        },
+        sent => sent,
+    };
+    unless_nobody(sent)
+}
+
+/// `Ok(false)`: there is nothing to signal.
+fn unless_nobody(sent: io::Result<()>) -> io::Result<bool> {
+    match sent {
+        Ok(()) => Ok(true),
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// `ENOSYS` or `EPERM`, the answers that seccomp filters give.
+fn is_filtered(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+}

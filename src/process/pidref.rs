@@ -1,0 +1,287 @@
+//! One process as the engine holds it: nothing else can be signalled through it.
+//!
+//! | held by | known by | gone when | signalled by |
+//! |---|---|---|---|
+//! | a pidfd | the pidfd | it polls readable | pidfd_send_signal(2) |
+//! | being the caller's own child | its pid, until the caller waits for it | waitid(2) says so | kill(2) |
+//! | its start time | pid and start time | /proc shows another or none | kill(2) after a look |
+//!
+//! The last two stand in where pidfds are missing (before Linux 5.3, or under a seccomp filter). With
+//! neither a pidfd nor /proc only own children are held: another process cannot be told from a thread
+//! or a successor.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::super::proc::{self, MaybeProc, Proc};
+use super::super::report::Reason;
+use super::super::sys::{self, ChildState, Pid};
+use super::{
+    Here, Opened, ProcessId, has_ended, is_nobody, open_pidfd, signal_by_pidfd, unless_nobody,
+    was_reaped,
+};
+
+#[derive(Debug)]
+pub(crate) struct PidRef {
+    pid: Pid,
+    /// `None`: not looked at.
+    start_time: Option<u64>,
+    pub(crate) is_kernel_thread: bool,
+    hold: Hold,
+}
+
+#[derive(Debug)]
+enum Hold {
+    Pidfd(OwnedFd),
+    Child,
+    StartTime,
+}
+
+/// What came of holding a process.
+pub(crate) enum Pin {
+    Held(PidRef),
+    Gone,
+    Refused(Reason),
+    /// No descriptor is free.
+    NoRoom,
+}
+
+impl PidRef {
+    /// Holds the process that has the pid now, a zombie too, with its identity; `None`: there is none.
+    pub(crate) fn identified(pid: Pid, proc: &Proc) -> io::Result<Option<(PidRef, ProcessId)>> {
+        let here = Here::read(proc)?;
+        let mut buf = Vec::new();
+        loop {
+            let fd = match open_pidfd(pid) {
+                Opened::Pidfd(fd) => Some(fd),
+                Opened::Nobody | Opened::Thread => return Ok(None),
+                Opened::NoRoom(e) => return Err(e),
+                Opened::Unsupported if proc.process(pid).thread_group()? == Some(pid) => None,
+                Opened::Unsupported => return Ok(None),
+            };
+            let Some(stat) = proc.process(pid).stat(&mut buf)? else {
+                match fd {
+                    None => return Ok(None),
+                    // It was reaped meanwhile. The number may have a new owner.
+                    Some(_) => continue,
+                }
+            };
+            // Not reaped until now, so it had the pid while stat was read.
+            if fd.as_ref().is_some_and(|fd| was_reaped(fd.as_fd())) {
+                continue;
+            }
+            let inode = fd.as_ref().and_then(|fd| sys::pidfs_inode(fd.as_fd()));
+            let id = ProcessId::new(pid, stat.start_time, inode, here);
+            let held = PidRef {
+                pid,
+                start_time: Some(stat.start_time),
+                is_kernel_thread: stat.is_kernel_thread(),
+                hold: fd.map_or(Hold::StartTime, Hold::Pidfd),
+            };
+            return Ok(Some((held, id)));
+        }
+    }
+
+    /// Holds the process that has the pid now or, with `expected`, that very process, if it is not
+    /// gone.
+    pub(crate) fn open(pid: Pid, expected: Option<&ProcessId>, proc: &mut MaybeProc) -> Pin {
+        let fd = match open_pidfd(pid) {
+            Opened::Pidfd(fd) => fd,
+            Opened::Nobody => return Pin::Gone,
+            Opened::Thread if expected.is_some() => return Pin::Gone,
+            Opened::Thread => return Pin::Refused(Reason::Thread),
+            Opened::NoRoom(_) => return Pin::NoRoom,
+            Opened::Unsupported => return PidRef::without_pidfd(pid, expected, proc),
+        };
+        let inode = expected.and_then(|id| id.inode().zip(sys::pidfs_inode(fd.as_fd())));
+        if inode.is_some_and(|(then, now)| then != now) {
+            return Pin::Gone;
+        }
+        let is_identified = expected.is_none() || inode.is_some();
+        let mut held = PidRef {
+            pid,
+            start_time: None,
+            is_kernel_thread: false,
+            hold: Hold::Pidfd(fd),
+        };
+        if is_identified && held.is_known_user_process() {
+            return held.unless_gone();
+        }
+        let mut buf = Vec::new();
+        let stat = match proc.get().map(|proc| proc.process(pid).stat(&mut buf)) {
+            Some(Ok(stat)) => stat,
+            Some(Err(e)) if proc::is_no_room(&e) => return Pin::NoRoom,
+            // Hidden, or no /proc: the pidfd alone judges.
+            Some(Err(_)) | None => None,
+        };
+        if let Some(stat) = stat {
+            held.start_time = Some(stat.start_time);
+            held.is_kernel_thread = stat.is_kernel_thread();
+        }
+        match (expected, held.start_time) {
+            (Some(id), Some(now)) if !is_identified && id.start_time() != now => Pin::Gone,
+            (Some(_), None) if !is_identified => match held.unless_gone() {
+                Pin::Held(_) => Pin::Refused(Reason::Unverifiable),
+                pin => pin,
+            },
+            _ => held.unless_gone(),
+        }
+    }
+
+    /// A kernel thread's parent is kthreadd, which has pid 2 where it can be seen. This spares most
+    /// targets the look at /proc that costs more than the kill.
+    fn is_known_user_process(&self) -> bool {
+        const KTHREADD: u32 = 2;
+        self.parent()
+            .is_some_and(|parent| parent == std::process::id() || ![0, KTHREADD].contains(&parent))
+            && self.pid.get() != KTHREADD
+    }
+
+    /// Its parent's pid, if a pidfd tells it (Linux 6.13).
+    pub(crate) fn parent(&self) -> Option<u32> {
+        sys::pidfd_get_parent(self.pidfd()?).ok()
+    }
+
+    fn unless_gone(self) -> Pin {
+        match self
+            .pidfd()
+            .is_some_and(|fd| has_ended(fd).unwrap_or(false))
+        {
+            true => Pin::Gone,
+            false => Pin::Held(self),
+        }
+    }
+
+    /// As [`PidRef::open`], without pidfds.
+    fn without_pidfd(pid: Pid, expected: Option<&ProcessId>, proc: &mut MaybeProc) -> Pin {
+        let Some(open) = proc.get() else {
+            return PidRef::without_descriptor(pid, expected);
+        };
+        let mut buf = Vec::new();
+        let dir = open.process(pid);
+        let stat = match (dir.thread_group(), dir.stat(&mut buf)) {
+            (Ok(Some(process)), Ok(Some(stat))) if process == pid => stat,
+            (Ok(Some(process)), _) if process != pid && expected.is_none() => {
+                return Pin::Refused(Reason::Thread);
+            }
+            (Ok(_), Ok(_)) => return Pin::Gone,
+            _ => return PidRef::without_descriptor(pid, expected),
+        };
+        if expected.is_some_and(|id| id.start_time() != stat.start_time) {
+            return Pin::Gone;
+        }
+        let held = PidRef {
+            pid,
+            start_time: Some(stat.start_time),
+            is_kernel_thread: stat.is_kernel_thread(),
+            hold: match sys::waitid_nowait(pid) {
+                Ok(ChildState::Exited) => return Pin::Gone,
+                Ok(ChildState::Running) => Hold::Child,
+                Ok(ChildState::NotOurs) | Err(_) => Hold::StartTime,
+            },
+        };
+        match held.is_gone(proc) {
+            Ok(true) => Pin::Gone,
+            Ok(false) => Pin::Held(held),
+            Err(_) => Pin::Refused(Reason::Unverifiable),
+        }
+    }
+
+    /// With neither pidfd nor /proc, only our own children can be told from threads and successors.
+    pub(crate) fn without_descriptor(pid: Pid, expected: Option<&ProcessId>) -> Pin {
+        match (sys::waitid_nowait(pid), expected) {
+            // Whichever process was expected: it is this zombie or was here before it.
+            (Ok(ChildState::Exited), _) => Pin::Gone,
+            (Ok(ChildState::Running), None) => Pin::Held(PidRef {
+                pid,
+                start_time: None,
+                is_kernel_thread: false,
+                hold: Hold::Child,
+            }),
+            _ if is_nobody(pid) => Pin::Gone,
+            _ => Pin::Refused(Reason::Unverifiable),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.hold {
+            Hold::Pidfd(fd) => Some(fd.as_fd()),
+            _ => None,
+        }
+    }
+
+    /// The pidfd itself; `None`: it is not held by one.
+    pub(crate) fn into_pidfd(self) -> Option<OwnedFd> {
+        match self.hold {
+            Hold::Pidfd(fd) => Some(fd),
+            _ => None,
+        }
+    }
+
+    /// Whether every thread of it has ended.
+    pub(crate) fn is_gone(&self, proc: &mut MaybeProc) -> io::Result<bool> {
+        match &self.hold {
+            Hold::Pidfd(fd) => has_ended(fd.as_fd()),
+            Hold::Child => {
+                match sys::waitid_nowait(self.pid)? {
+                    // Or another child of ours has got the number. If /proc cannot tell them apart, as
+                    // without a descriptor, it is taken for the one that was named.
+                    ChildState::Running => Ok(self.start_time.is_some()
+                        && self.is_gone_by_start_time(proc).unwrap_or(false)),
+                    // Not ours any more: another thread has reaped it, or SIGCHLD is ignored, which reaps
+                    // at once. A process that has the number now is a successor.
+                    ChildState::Exited | ChildState::NotOurs => Ok(true),
+                }
+            }
+            Hold::StartTime => self.is_gone_by_start_time(proc),
+        }
+    }
+
+    fn is_gone_by_start_time(&self, proc: &mut MaybeProc) -> io::Result<bool> {
+        if is_nobody(self.pid) {
+            return Ok(true);
+        }
+        let (Some(proc), Some(then)) = (proc.get(), self.start_time) else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let mut buf = Vec::new();
+        match proc.process(self.pid).stat(&mut buf)? {
+            // A dead thread that its tracer has not waited for counts, as it does for a pidfd.
+            Some(now) => Ok(now.start_time != then || now.is_zombie()),
+            None => Ok(true),
+        }
+    }
+
+    /// Sends a signal; `Ok(false)` if the process is gone, `EPERM` if it is not ours to signal.
+    pub(crate) fn signal(&self, signal: i32, proc: &mut MaybeProc) -> io::Result<bool> {
+        match &self.hold {
+            Hold::Pidfd(fd) => signal_by_pidfd(fd.as_fd(), self.pid, signal),
+            _ => match self.is_gone(proc)? {
+                true => Ok(false),
+                false => unless_nobody(sys::kill(self.pid, signal)),
+            },
+        }
+    }
+
+    /// Whether the process still has its pid, so that what was read by pid is its own.
+    pub(crate) fn has_its_pid(&self) -> bool {
+        // Without a pidfd the start time is all there is, and that was read by pid.
+        self.pidfd().is_none_or(|fd| !was_reaped(fd))
+    }
+
+    /// By what to find the process again once its pidfd is closed; `None` if that is not sure.
+    pub(crate) fn identity(&self) -> Option<ProcessId> {
+        let fd = self.pidfd()?;
+        let inode = sys::pidfs_inode(fd);
+        // If it was reaped before now, the start time may be a successor's.
+        if inode.is_none() && (self.start_time.is_none() || was_reaped(fd)) {
+            return None;
+        }
+        let start_time = self.start_time.unwrap_or_default();
+        Some(ProcessId::new(self.pid, start_time, inode, Here::UNKNOWN))
+    }
+}

@@ -1,0 +1,203 @@
+//! Files and directories: openat(2), read(2), fstatat(2), readlinkat(2), readdir(3), statfs(2).
+//!
+//! Everything under /proc is opened relative to a held descriptor of /proc. That is cheaper than an
+//! absolute path, and it stays the same /proc if something else is mounted there later.
+
+use std::ffi::{CStr, OsString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{check, check_fd, retry};
+
+/// A file system that is told by its magic number (statfs(2)).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileSystem {
+    Proc,
+    Cgroup2,
+    Other,
+}
+
+impl FileSystem {
+    fn of(fs: &libc::statfs) -> FileSystem {
+        match magic(fs) {
+            0x9fa0 => FileSystem::Proc,
+            0x6367_7270 => FileSystem::Cgroup2,
+            _ => FileSystem::Other,
+        }
+    }
+}
+
+/// statfs(2): whether `path` lies in such a file system.
+pub(crate) fn is_in(path: &CStr, expected: FileSystem) -> io::Result<bool> {
+    let mut fs = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: a NUL-terminated path, and `fs` is valid for writes.
+    retry(|| check(unsafe { libc::statfs(path.as_ptr(), fs.as_mut_ptr()) }))?;
+    // SAFETY: filled by the successful statfs.
+    Ok(FileSystem::of(&unsafe { fs.assume_init() }) == expected)
+}
+
+/// fstatfs(2).
+pub(crate) fn file_system(fd: BorrowedFd<'_>) -> io::Result<FileSystem> {
+    let mut fs = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: `fs` is valid for writes, the descriptor is open.
+    retry(|| check(unsafe { libc::fstatfs(fd.as_raw_fd(), fs.as_mut_ptr()) }))?;
+    // SAFETY: filled by the successful fstatfs.
+    Ok(FileSystem::of(&unsafe { fs.assume_init() }))
+}
+
+/// The file system's magic number: 32 bits, whatever the width and sign of `f_type`.
+pub(super) fn magic(fs: &libc::statfs) -> u64 {
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the type of f_type differs by target"
+    )]
+    let wide = fs.f_type as u64;
+    wide & 0xffff_ffff
+}
+
+/// open(2) of a directory by its path, as a place to open other files from.
+pub(crate) fn open_directory(path: &CStr) -> io::Result<OwnedFd> {
+    open_from(libc::AT_FDCWD, path, libc::O_DIRECTORY)
+}
+
+/// openat(2) for reading.
+pub(crate) fn openat(dir: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
+    open_from(dir.as_raw_fd(), path, 0)
+}
+
+fn open_from(dir: libc::c_int, path: &CStr, flags: libc::c_int) -> io::Result<OwnedFd> {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | flags;
+    // SAFETY: an open descriptor or AT_FDCWD, and a NUL-terminated path.
+    let fd = retry(|| check_fd(unsafe { libc::openat(dir, path.as_ptr(), flags) }))?;
+    // SAFETY: the call succeeded, so `fd` is a new descriptor that nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// read(2) into the spare capacity of `buf`. Returns how many bytes came; 0 is end-of-file.
+pub(crate) fn read(file: BorrowedFd<'_>, buf: &mut Vec<u8>) -> io::Result<usize> {
+    let (fd, spare) = (file.as_raw_fd(), buf.spare_capacity_mut());
+    let (start, room) = (spare.as_mut_ptr().cast(), spare.len());
+    // SAFETY: `start` is valid for writes of `room` bytes, the descriptor is open.
+    let got = retry(|| match unsafe { libc::read(fd, start, room) } {
+        -1 => Err(io::Error::last_os_error()),
+        got => Ok(got.unsigned_abs()),
+    })?;
+    // SAFETY: the kernel has written `got` bytes behind the old length, within the capacity.
+    unsafe { buf.set_len(buf.len() + got) };
+    Ok(got)
+}
+
+/// What fstatat(2) tells of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Metadata {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) links: u64,
+}
+
+impl Metadata {
+    /// Whether this path leads to the same file.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        let there = std::fs::metadata(path);
+        there.is_ok_and(|there| (there.dev(), there.ino()) == (self.device, self.inode))
+    }
+}
+
+/// fstatat(2); a link is followed, also one under /proc that leads to what its text cannot name.
+pub(crate) fn fstatat(dir: BorrowedFd<'_>, path: &CStr) -> io::Result<Metadata> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    let (fd, to) = (dir.as_raw_fd(), stat.as_mut_ptr());
+    // SAFETY: an open descriptor, a NUL-terminated path, and `stat` is valid for writes.
+    retry(|| check(unsafe { libc::fstatat(fd, path.as_ptr(), to, 0) }))?;
+    // SAFETY: filled by the successful fstatat.
+    let stat = unsafe { stat.assume_init() };
+    #[allow(clippy::unnecessary_cast, reason = "narrower on some targets")]
+    Ok(Metadata {
+        device: stat.st_dev as u64,
+        inode: stat.st_ino as u64,
+        links: stat.st_nlink as u64,
+    })
+}
+
+/// readlinkat(2).
+pub(crate) fn readlinkat(dir: BorrowedFd<'_>, path: &CStr) -> io::Result<PathBuf> {
+    const MOST: usize = 1 << 20;
+    let mut target: Vec<u8> = Vec::with_capacity(4096);
+    loop {
+        let spare = target.spare_capacity_mut();
+        let (to, room) = (spare.as_mut_ptr().cast(), spare.len());
+        // SAFETY: an open descriptor, a NUL-terminated path, and `to` is valid for `room` bytes.
+        let got = retry(|| {
+            match unsafe { libc::readlinkat(dir.as_raw_fd(), path.as_ptr(), to, room) } {
+                -1 => Err(io::Error::last_os_error()),
+                got => Ok(got.unsigned_abs()),
+            }
+        })?;
+        if got < room || room >= MOST {
+            // SAFETY: the kernel has written `got` bytes, within the capacity.
+            unsafe { target.set_len(got) };
+            return Ok(OsString::from_vec(target).into());
+        }
+        // It may have been cut.
+        target.reserve(2 * room);
+    }
+}
+
+/// The names in a directory, one readdir(3) after another. Unlike `std::fs::read_dir` it allocates
+/// nothing for each entry.
+pub(crate) fn for_each_name(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    mut each: impl FnMut(&[u8]),
+) -> io::Result<()> {
+    struct Stream(*mut libc::DIR);
+    impl Drop for Stream {
+        fn drop(&mut self) {
+            // SAFETY: opened below and closed only here. The directory was only read, so nothing is
+            // lost if closing fails.
+            unsafe { libc::closedir(self.0) };
+        }
+    }
+    let fd = open_from(dir.as_raw_fd(), path, libc::O_DIRECTORY)?;
+    // SAFETY: an open descriptor of a directory. On success the stream owns it.
+    let stream = unsafe { libc::fdopendir(fd.as_fd().as_raw_fd()) };
+    if stream.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    std::mem::forget(fd);
+    let stream = Stream(stream);
+    loop {
+        // readdir tells its end from an error by errno alone.
+        // SAFETY: errno is this thread's own.
+        unsafe { *errno() = 0 };
+        // SAFETY: `stream.0` is an open directory stream that no other thread uses.
+        let entry = unsafe { libc::readdir(stream.0) };
+        if entry.is_null() {
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(0) => return Ok(()),
+                // The same entries come again from where it stopped.
+                Some(libc::EINTR) => continue,
+                _ => return Err(error),
+            }
+        }
+        // SAFETY: d_name is NUL-terminated and stays valid until the next readdir of this stream.
+        each(unsafe { CStr::from_ptr((&raw const (*entry).d_name).cast()) }.to_bytes());
+    }
+}
+
+#[cfg(not(target_os = "android"))]
+unsafe fn errno() -> *mut libc::c_int {
+    // SAFETY: always valid: each thread has its errno.
+    unsafe { libc::__errno_location() }
+}
+
+#[cfg(target_os = "android")]
+unsafe fn errno() -> *mut libc::c_int {
+    // SAFETY: always valid: each thread has its errno.
+    unsafe { libc::__errno() }
+}

@@ -1,0 +1,90 @@
+//! System calls and libc calls under their manual-page names: the only folder with `unsafe`.
+//!
+//! Descriptors come in borrowed and go out owned. Every error is errno as [`io::Error`]. `EINTR` is
+//! retried here, except by [`ppoll`], whose caller knows how much of its time is left.
+
+use std::ffi::CString;
+use std::io;
+
+mod fs;
+mod pidfd;
+mod poll;
+mod process;
+mod regex;
+mod signal;
+mod spawn;
+
+pub(crate) use fs::{
+    FileSystem, Metadata, file_system, for_each_name, fstatat, is_in, open_directory, openat, read,
+    readlinkat,
+};
+pub(crate) use pidfd::{Scope, pidfd_get_parent, pidfd_open, pidfd_send_signal, pidfs_inode};
+pub(crate) use poll::{Event, ppoll, since_boot, sleep};
+pub(crate) use process::{
+    ChildState, getpgrp, is_child_subreaper, set_child_subreaper, share_memory, waitid_nowait,
+};
+pub(crate) use regex::Regex;
+pub(crate) use signal::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM, is_own_thread, kill, kill_group};
+pub(crate) use spawn::{NewGroup, spawn_in_group};
+
+/// A number that can name one process: `1..=i32::MAX`, so never "my group" (0), "everyone" (-1) or
+/// a group (negative) of kill(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Pid(libc::pid_t);
+
+impl Pid {
+    pub(crate) fn new(number: u32) -> Option<Pid> {
+        libc::pid_t::try_from(number)
+            .ok()
+            .filter(|&pid| pid > 0)
+            .map(Pid)
+    }
+
+    pub(crate) fn get(self) -> u32 {
+        self.0.unsigned_abs()
+    }
+
+    pub(crate) fn is_caller(self) -> bool {
+        self.get() == std::process::id()
+    }
+
+    pub(crate) fn is_init(self) -> bool {
+        self.0 == 1
+    }
+}
+
+/// memmem(3).
+pub(crate) fn memmem(haystack: &[u8], needle: &CString) -> bool {
+    let needle = needle.as_bytes();
+    // SAFETY: both pointers are valid for reads of the lengths given.
+    let found = unsafe {
+        libc::memmem(
+            haystack.as_ptr().cast(),
+            haystack.len(),
+            needle.as_ptr().cast(),
+            needle.len(),
+        )
+    };
+    !found.is_null()
+}
+
+fn check_fd(fd: libc::c_int) -> io::Result<libc::c_int> {
+    check(fd).map(|()| fd)
+}
+
+fn check(rc: libc::c_int) -> io::Result<()> {
+    match rc {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Repeats a call that a signal interrupted.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

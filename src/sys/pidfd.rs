@@ -1,0 +1,98 @@
+//! pidfds: pidfd_open(2), pidfd_send_signal(2), and what ioctl_pidfd(2) and pidfs tell.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::fs::magic;
+use super::{Pid, check};
+
+/// pidfd_open(2), Linux 5.3. `ESRCH`: no such process. `ENOENT` (`EINVAL` in older kernels): the
+/// number is a thread's, or in older kernels that of a reaped leader whose group lives on.
+pub(crate) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
+    let flags: libc::c_long = 0;
+    // SAFETY: pidfd_open takes two integers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(pid.0), flags) };
+    let fd = libc::c_int::try_from(fd).map_err(|_| io::ErrorKind::InvalidData)?;
+    check(fd)?;
+    // SAFETY: the call succeeded, so `fd` is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whom pidfd_send_signal(2) signals.
+#[derive(Clone, Copy)]
+pub(crate) enum Scope {
+    Process,
+    /// The process group that the process leads or led (`PIDFD_SIGNAL_PROCESS_GROUP`, Linux 6.9;
+    /// `EINVAL` before). It works even after the leader was reaped, and never means a later group.
+    Group,
+}
+
+/// pidfd_send_signal(2), Linux 5.1.
+pub(crate) fn pidfd_send_signal(
+    pidfd: BorrowedFd<'_>,
+    signal: i32,
+    scope: Scope,
+) -> io::Result<()> {
+    // linux/pidfd.h; the libc crate does not have it for Android.
+    const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    let flags: libc::c_uint = match scope {
+        Scope::Process => 0,
+        Scope::Group => PIDFD_SIGNAL_PROCESS_GROUP,
+    };
+    // SAFETY: a null siginfo is allowed and means "as kill(2) does"; the descriptor is borrowed
+    // and therefore open.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            no_info,
+            flags,
+        )
+    };
+    if rc == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// ioctl_pidfd(2) `PIDFD_GET_INFO`, Linux 6.13: the parent's pid, 0 for one outside our PID namespace.
+#[cfg(target_os = "linux")]
+pub(crate) fn pidfd_get_parent(pidfd: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = MaybeUninit::<libc::pidfd_info>::zeroed();
+    // SAFETY: the request number bears the size of the struct, which is valid for writes.
+    check(unsafe { libc::ioctl(pidfd.as_raw_fd(), libc::PIDFD_GET_INFO, info.as_mut_ptr()) })?;
+    // SAFETY: all of its fields are integers, for which zero is valid.
+    Ok(unsafe { info.assume_init() }.ppid)
+}
+
+/// The libc crate does not have it for Android, so /proc is asked there.
+#[cfg(target_os = "android")]
+pub(crate) fn pidfd_get_parent(_: BorrowedFd<'_>) -> io::Result<u32> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The inode number of a pidfd where pidfs has one for each process (Linux 6.9, 64-bit). Older
+/// kernels give all pidfds the inode of anon_inodefs, which says nothing.
+pub(crate) fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Option<u64> {
+    const PID_FS_MAGIC: u64 = 0x5049_4446;
+    if cfg!(not(target_pointer_width = "64")) {
+        return None;
+    }
+    let mut fs = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: `fs` is valid for writes, the descriptor is open.
+    check(unsafe { libc::fstatfs(pidfd.as_raw_fd(), fs.as_mut_ptr()) }).ok()?;
+    // SAFETY: filled by the successful fstatfs.
+    if magic(&unsafe { fs.assume_init() }) != PID_FS_MAGIC {
+        return None;
+    }
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `stat` is valid for writes, the descriptor is open.
+    check(unsafe { libc::fstat(pidfd.as_raw_fd(), stat.as_mut_ptr()) }).ok()?;
+    // SAFETY: filled by the successful fstat.
+    let stat = unsafe { stat.assume_init() };
+    #[allow(clippy::unnecessary_cast, reason = "narrower on some targets")]
+    Some(stat.st_ino as u64)
+}

@@ -1,0 +1,68 @@
+//! The caller and its children: getpgrp(2), prctl(2), waitid(2).
+
+use std::io;
+use std::mem::MaybeUninit;
+
+use super::{Pid, check};
+
+/// getpgrp(2); 0 for a group outside our PID namespace.
+pub(crate) fn getpgrp() -> u32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::getpgrp() }.unsigned_abs()
+}
+
+/// prctl(2) `PR_GET_CHILD_SUBREAPER`, Linux 3.4.
+pub(crate) fn is_child_subreaper() -> io::Result<bool> {
+    let mut is_set: libc::c_int = 0;
+    // SAFETY: the second argument points to an int that outlives the call.
+    check(unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut is_set) })?;
+    Ok(is_set != 0)
+}
+
+/// prctl(2) `PR_SET_CHILD_SUBREAPER`, Linux 3.4.
+pub(crate) fn set_child_subreaper() -> io::Result<()> {
+    let (on, none): (libc::c_ulong, libc::c_ulong) = (1, 0);
+    // SAFETY: integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, on, none, none, none) })
+}
+
+/// What waitid(2) with `WNOWAIT` says of a child. Nothing is reaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChildState {
+    Running,
+    /// Every thread of it has ended; the status waits for its parent.
+    Exited,
+    NotOurs,
+}
+
+/// waitid(2) with `WEXITED | WNOWAIT | WNOHANG`; `__WALL` (Linux 4.7) for children of clone(2).
+pub(crate) fn waitid_nowait(pid: Pid) -> io::Result<ChildState> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
+    let id = libc::id_t::from(pid.get());
+    // SAFETY: `info` is valid for writes of a siginfo_t for the whole call.
+    let rc = unsafe { libc::waitid(libc::P_PID, id, info.as_mut_ptr(), options) };
+    match check(rc) {
+        // SAFETY: zeroed above and written by a successful waitid; all of its fields are integers
+        // or pointers, for which zero is valid. With WNOHANG si_pid stays 0 while it runs.
+        Ok(()) => match unsafe { info.assume_init().si_pid() } {
+            0 => Ok(ChildState::Running),
+            _ => Ok(ChildState::Exited),
+        },
+        Err(e) if e.raw_os_error() == Some(libc::ECHILD) => Ok(ChildState::NotOurs),
+        Err(e) => Err(e),
+    }
+}
+
+/// kcmp(2) `KCMP_VM`: whether two processes share their memory, as those of vfork(2) do until
+/// execve(2). Linux 3.5, CONFIG_KCMP; `EPERM` without the right to trace both.
+pub(crate) fn share_memory(one: Pid, other: Pid) -> io::Result<bool> {
+    const KCMP_VM: libc::c_long = 1;
+    let (one, other) = (libc::c_long::from(one.0), libc::c_long::from(other.0));
+    let unused: libc::c_long = 0;
+    // SAFETY: integers only; KCMP_VM does not use the last two.
+    match unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, unused, unused) } {
+        -1 => Err(io::Error::last_os_error()),
+        order => Ok(order == 0),
+    }
+}

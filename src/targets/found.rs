@@ -1,0 +1,125 @@
+//! Targets that were found: listed first, then held, then asked whether they belong.
+//!
+//! Between the listing and the holding a number may go to another process. So the question whether
+//! the process belongs is asked once it is held, and its answer counts only if it has its number
+//! still: then what was read under the number is its own.
+
+use std::io;
+
+use super::super::error::{Error, Result};
+use super::super::proc::{Proc, Stat};
+use super::super::process::is_nobody;
+use super::super::report::Reason;
+use super::super::sys::Pid;
+use super::{State, Targets};
+
+/// What became of a process that was listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    New,
+    /// It is among the targets.
+    Known,
+    /// A zombie.
+    Dead,
+    /// It was reaped after it was listed, or it does not belong any more.
+    Vanished,
+}
+
+impl Targets<'_> {
+    /// Adds a process that was listed, if it `belongs`.
+    pub(crate) fn add_found(
+        &mut self,
+        pid: Pid,
+        belongs: impl FnOnce(&Stat<'_>, &Proc) -> io::Result<bool>,
+    ) -> Result<Added> {
+        if self.is_known(pid) {
+            return Ok(Added::Known);
+        }
+        let state = match self.pin(pid, None) {
+            State::Gone(_) if is_nobody(pid) => return Ok(Added::Vanished),
+            State::Gone(_) => return Ok(Added::Dead),
+            State::Refused(Reason::Thread) => return Ok(Added::Vanished),
+            State::Live(held) => {
+                let mut buf = Vec::new();
+                let proc = self.proc()?;
+                let belongs = match proc.process(pid).stat(&mut buf) {
+                    Ok(Some(stat)) if stat.is_kernel_thread() => Ok(false),
+                    Ok(Some(stat)) => belongs(&stat, proc),
+                    Ok(None) => Ok(false),
+                    Err(e) => Err(e),
+                };
+                match belongs {
+                    Ok(true) if held.has_its_pid() => State::Live(held),
+                    Ok(_) => return Ok(Added::Vanished),
+                    Err(e) => return Err(Error::io(format!("read process {}", pid.get()), e)),
+                }
+            }
+            state => state,
+        };
+        self.push(pid.get(), state);
+        Ok(Added::New)
+    }
+
+    /// Adds a child that was listed under its parent's number. If the parent is a target, or the
+    /// caller, and has its number still, the list was its own.
+    pub(crate) fn add_child(&mut self, parent: Pid, child: Pid) -> Result<Added> {
+        if !self.is_still(parent) {
+            return Ok(Added::Vanished);
+        }
+        if self.is_known(child) {
+            return Ok(Added::Known);
+        }
+        // One call less than the look at /proc: a child that forks and exits without pause has to be
+        // stopped as soon as it can be.
+        match self.pin(child, None) {
+            State::Live(held) if held.parent() == Some(parent.get()) => {
+                self.push(child.get(), State::Live(held));
+                Ok(Added::New)
+            }
+            State::Gone(_) if !is_nobody(child) => Ok(Added::Dead),
+            _ => self.add_found(child, |stat, _| Ok(stat.parent == parent.get())),
+        }
+    }
+
+    /// Whether the process that has this number is a target.
+    fn is_known(&mut self, pid: Pid) -> bool {
+        let Some(&index) = self.latest.get(&pid) else {
+            return false;
+        };
+        matches!(self.targets[index].state, State::Refused(_)) || self.has_its_pid(index)
+    }
+
+    /// Whether a number that was the caller's or a target's is so still.
+    fn is_still(&mut self, pid: Pid) -> bool {
+        match self.latest.get(&pid) {
+            Some(&index) => self.has_its_pid(index),
+            None => pid.is_caller(),
+        }
+    }
+
+    /// Whether a target still has its pid. If it was reaped, it is gone.
+    pub(crate) fn has_its_pid(&mut self, index: usize) -> bool {
+        let doubt = self.targets[index].doubt;
+        self.act(index, self.outcome, |held, proc, _| match held.pidfd() {
+            Some(_) => Ok(!held.has_its_pid()),
+            None => held.is_gone(proc),
+        });
+        // A look that failed says nothing of what was sent.
+        self.targets[index].doubt = doubt;
+        self.live(index).is_some()
+    }
+
+    /// Forgets the targets from one on, which were not signalled yet, unless they are to be kept.
+    pub(crate) fn keep(&mut self, from: usize, keep: impl Fn(Pid) -> bool) {
+        let mut index = 0;
+        self.targets.retain(|target| {
+            index += 1;
+            index <= from || Pid::new(target.number).is_some_and(&keep)
+        });
+        self.latest.clear();
+        for (index, target) in self.targets.iter().enumerate() {
+            self.latest
+                .extend(Pid::new(target.number).map(|pid| (pid, index)));
+        }
+    }
+}

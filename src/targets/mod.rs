@@ -1,0 +1,349 @@
+//! The targets of one call, from the first look to the verdict.
+//!
+//! | state | what is held | becomes |
+//! |---|---|---|
+//! | `Live` | a [`PidRef`] | `Gone`, or `Parked` if others need its descriptor |
+//! | `Parked` | an identity, its pidfd is closed | `Live` when it is acted on, or `Gone` |
+//! | `Gone` | how it ended | |
+//! | `Refused` | why | |
+//!
+//! Invariants: nothing is signalled but through a [`PidRef`], so never a successor. Each process is a
+//! target once. A target that was sent SIGSTOP here is sent SIGKILL or, when the targets are dropped,
+//! SIGCONT.
+//!
+//! There may be more targets than descriptors: then the oldest are parked, a few at a time. [`Proc`]
+//! keeps a descriptor of its own for reading.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::error::{Error, Result};
+use super::proc::{self, MaybeProc, Proc};
+use super::process::{Here, PidRef, Pin, ProcessGroup, ProcessId};
+use super::report::{Outcome, Reason};
+use super::sys::{self, Pid, SIGCONT, SIGKILL};
+use super::wait::{Deadline, Ppoll, Wait, is_gone_by};
+
+mod found;
+mod stop;
+mod verdict;
+
+pub(crate) use found::Added;
+pub(crate) use verdict::Proof;
+
+pub(crate) struct Targets<'w> {
+    started: Instant,
+    proc: MaybeProc,
+    targets: Vec<Target>,
+    /// Where the latest target with a pid is.
+    latest: HashMap<Pid, usize>,
+    /// What the latest wait waited for.
+    outcome: Outcome,
+    wait: Box<dyn Wait + 'w>,
+}
+
+struct Target {
+    number: u32,
+    state: State,
+    /// Why it is not waited for: `NotPermitted` or `Unverifiable`.
+    doubt: Option<Reason>,
+    /// SIGSTOP was sent, and neither SIGKILL nor SIGCONT since.
+    is_frozen: bool,
+}
+
+enum State {
+    Live(PidRef),
+    Parked(ProcessId),
+    Gone(Outcome),
+    Refused(Reason),
+}
+
+impl From<Pin> for State {
+    fn from(pin: Pin) -> State {
+        match pin {
+            Pin::Held(held) => State::Live(held),
+            Pin::Gone => State::Gone(Outcome::AlreadyGone),
+            Pin::Refused(reason) => State::Refused(reason),
+            Pin::NoRoom => State::Refused(Reason::Unverifiable),
+        }
+    }
+}
+
+impl<'w> Targets<'w> {
+    pub(crate) fn new() -> Targets<'w> {
+        Targets::waiting(Ppoll)
+    }
+
+    /// With this way to wait.
+    pub(crate) fn waiting(wait: impl Wait + 'w) -> Targets<'w> {
+        Targets {
+            started: Instant::now(),
+            proc: MaybeProc::default(),
+            targets: Vec::new(),
+            latest: HashMap::new(),
+            outcome: Outcome::Exited,
+            wait: Box::new(wait),
+        }
+    }
+
+    /// Adds each of these once: the process that has the number or, with a `ProcessId`, that very
+    /// process.
+    ///
+    /// `refused` runs twice: before opening (number only) and after (the process). A refused target
+    /// is reported, never signalled.
+    pub(crate) fn add_named<'a>(
+        &mut self,
+        named: impl Iterator<Item = (u32, Option<&'a ProcessId>)>,
+        refused: impl Fn(Pid, Option<&PidRef>) -> Option<Reason>,
+    ) {
+        let mut here = None;
+        let mut seen = HashSet::new();
+        for (number, expected) in named {
+            if !seen.insert((number, expected)) {
+                continue;
+            }
+            let state = match (Pid::new(number), expected) {
+                (None, _) => State::Refused(Reason::InvalidPid),
+                (Some(pid), None) => match refused(pid, None) {
+                    Some(reason) => State::Refused(reason),
+                    None => self.pin(pid, None),
+                },
+                // The identity may be that of a process which had the number before: what is refused
+                // for its number alone is told once it is held.
+                (Some(pid), Some(id)) => {
+                    let here = *here.get_or_insert_with(|| Here::look(&mut self.proc));
+                    match here.judge(id) {
+                        Some(pin) => State::from(pin),
+                        None => self.pin(pid, expected),
+                    }
+                }
+            };
+            let state = match state {
+                State::Live(held) => match refused(held.pid(), Some(&held)) {
+                    Some(reason) => State::Refused(reason),
+                    None => State::Live(held),
+                },
+                state => state,
+            };
+            self.push(number, state);
+        }
+    }
+
+    fn push(&mut self, number: u32, state: State) {
+        if let Some(pid) = Pid::new(number) {
+            self.latest.insert(pid, self.targets.len());
+        }
+        self.targets.push(Target {
+            number,
+            state,
+            doubt: None,
+            is_frozen: false,
+        });
+    }
+
+    /// /proc, without which no process can be found.
+    pub(crate) fn proc(&mut self) -> Result<&Proc> {
+        match self.proc.get() {
+            Some(proc) => Ok(proc),
+            // It says why.
+            None => Err(Proc::open()
+                .err()
+                .unwrap_or_else(|| Error::io("open /proc", io::ErrorKind::Interrupted.into()))),
+        }
+    }
+
+    /// As [`Proc::is_partial`].
+    pub(crate) fn is_partial(&mut self) -> Result<bool> {
+        let partial = self.proc()?.is_partial();
+        partial.map_err(|e| Error::io("read /proc/thread-self/mounts", e))
+    }
+
+    /// Pins a group.
+    pub(crate) fn open_group(&mut self, pgid: Pid) -> Result<ProcessGroup> {
+        loop {
+            match ProcessGroup::open(pgid) {
+                Err(e) if proc::is_no_room(&e) && self.make_room() => {}
+                opened => {
+                    return opened.map_err(|e| Error::io(format!("pin group {}", pgid.get()), e));
+                }
+            }
+        }
+    }
+
+    /// How many targets there are, gone ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// The pid of a target that is not known to be gone and may be acted on.
+    pub(crate) fn live(&self, index: usize) -> Option<Pid> {
+        match &self.targets.get(index)?.state {
+            State::Live(held) => Some(held.pid()),
+            State::Parked(id) => Some(id.number()),
+            State::Gone(_) | State::Refused(_) => None,
+        }
+    }
+
+    /// As [`Targets::live`], of each of them.
+    pub(crate) fn all_live(&self) -> impl Iterator<Item = Pid> + '_ {
+        (0..self.targets.len()).filter_map(|index| self.live(index))
+    }
+
+    /// Whether a process with this pid is a target, or was one.
+    pub(crate) fn contains(&self, pid: Pid) -> bool {
+        self.latest.contains_key(&pid)
+    }
+
+    pub(crate) fn has_live(&self, pid: Pid) -> bool {
+        let index = self.latest.get(&pid);
+        index.is_some_and(|&index| self.live(index).is_some())
+    }
+
+    /// Whether a target could not be signalled when it last was.
+    pub(crate) fn is_doubtful(&self, index: usize) -> bool {
+        self.targets[index].doubt.is_some()
+    }
+
+    fn pin(&mut self, pid: Pid, expected: Option<&ProcessId>) -> State {
+        let pin = loop {
+            match PidRef::open(pid, expected, &mut self.proc) {
+                Pin::NoRoom if self.make_room() => {}
+                Pin::NoRoom => break PidRef::without_descriptor(pid, expected),
+                pin => break pin,
+            }
+        };
+        State::from(pin)
+    }
+
+    /// Closes a few pidfds, so that one can be opened and other threads find room.
+    fn make_room(&mut self) -> bool {
+        const AT_ONCE: usize = 4;
+        let mut parked = 0;
+        for target in &mut self.targets {
+            let State::Live(held) = &target.state else {
+                continue;
+            };
+            if let Some(id) = held.identity() {
+                target.state = State::Parked(id);
+                parked += 1;
+            }
+            if parked == AT_ONCE {
+                break;
+            }
+        }
+        parked > 0
+    }
+
+    /// Acts on a target that is not known to be gone. A parked one is held again first. `act` says
+    /// whether it is gone, which is then due to `outcome`.
+    fn act(
+        &mut self,
+        index: usize,
+        outcome: Outcome,
+        act: impl FnOnce(&PidRef, &mut MaybeProc, &mut dyn Wait) -> io::Result<bool>,
+    ) {
+        if let State::Parked(id) = self.targets[index].state {
+            match self.pin(id.number(), Some(&id)) {
+                State::Gone(_) => self.targets[index].state = State::Gone(outcome),
+                // There is no descriptor now. There may be one later.
+                State::Refused(reason) => self.targets[index].doubt = Some(reason),
+                state => self.targets[index].state = state,
+            }
+        }
+        let target = &mut self.targets[index];
+        let State::Live(held) = &target.state else {
+            return;
+        };
+        match act(held, &mut self.proc, &mut *self.wait) {
+            Ok(true) => target.state = State::Gone(outcome),
+            Ok(false) => {}
+            Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
+                target.doubt = Some(Reason::NotPermitted);
+            }
+            Err(_) => target.doubt = Some(Reason::Unverifiable),
+        }
+    }
+
+    /// Sends these to all that live, from a target on. One that may not be signalled is watched all
+    /// the same.
+    pub(crate) fn signal(&mut self, from: usize, signals: &[i32]) {
+        for index in from..self.targets.len() {
+            self.signal_one(index, signals, Outcome::Exited);
+        }
+    }
+
+    /// SIGKILL to frozen targets, children first: the end of a parent can orphan the process group of
+    /// its children, and the kernel continues stopped members of an orphaned group (setpgid(2)).
+    ///
+    /// Their groups may have been killed before, so a target that is gone by now is so due to that.
+    pub(crate) fn kill_newest_first(&mut self) {
+        for index in (0..self.targets.len()).rev() {
+            self.signal_one(index, &[SIGKILL], Outcome::Killed);
+        }
+    }
+
+    /// Returns whether the signals were sent; if it is gone instead, that is due to `outcome`.
+    pub(crate) fn signal_one(&mut self, index: usize, signals: &[i32], outcome: Outcome) -> bool {
+        let mut is_sent = false;
+        self.targets[index].doubt = None;
+        self.act(index, outcome, |held, proc, _| {
+            for &signal in signals {
+                if !held.signal(signal, proc)? {
+                    return Ok(true);
+                }
+            }
+            is_sent = true;
+            Ok(false)
+        });
+        // Neither a killed nor a continued process stays stopped.
+        if is_sent && (signals.contains(&SIGKILL) || signals.contains(&SIGCONT)) {
+            self.targets[index].is_frozen = false;
+        }
+        is_sent
+    }
+
+    /// Waits until all are gone, or as many as are at the deadline; what is gone then is so due to
+    /// `outcome`. Those that could not be signalled are looked at last and not waited for.
+    pub(crate) fn wait(&mut self, deadline: Deadline, outcome: Outcome) {
+        self.wait_for(self.targets.len(), deadline, outcome);
+    }
+
+    /// As [`Targets::wait`], of the first so many.
+    pub(crate) fn wait_for(&mut self, first: usize, deadline: Deadline, outcome: Outcome) {
+        self.outcome = outcome;
+        // Newest first: it is the last to go, and then most of the others cost one look.
+        for index in (0..first).rev() {
+            if self.targets[index].doubt.is_none() {
+                self.act(index, outcome, |held, proc, wait| {
+                    is_gone_by(held, deadline, proc, wait)
+                });
+            }
+        }
+        let now = Deadline::after(Duration::ZERO);
+        for index in 0..first {
+            if self.targets[index].doubt.is_some() {
+                self.act(index, Outcome::Exited, |held, proc, wait| {
+                    is_gone_by(held, now, proc, wait)
+                });
+            }
+        }
+    }
+}
+
+/// Whatever happened, nothing is left stopped.
+impl Drop for Targets<'_> {
+    fn drop(&mut self) {
+        for index in 0..self.targets.len() {
+            if !self.targets[index].is_frozen {
+                continue;
+            }
+            self.signal_one(index, &[SIGCONT], Outcome::Exited);
+            // Without a descriptor, or without /proc, the number must do: at worst a successor that
+            // was stopped goes on.
+            if let (true, Some(pid)) = (self.targets[index].is_frozen, self.live(index)) {
+                drop(sys::kill(pid, SIGCONT));
+            }
+        }
+    }
+}

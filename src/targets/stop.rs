@@ -1,0 +1,58 @@
+//! SIGSTOP, and the wait until a target has stopped.
+//!
+//! A process forks no more once it is seen stopped. Only its parent is told when that happens, so
+//! others look again and again.
+
+use std::time::Duration;
+
+use super::super::error::{Error, Result};
+use super::super::proc::{Seen, Stillness};
+use super::super::report::Outcome;
+use super::super::sys::SIGSTOP;
+use super::super::wait::{Backoff, Deadline};
+use super::Targets;
+
+impl Targets<'_> {
+    /// Sends SIGSTOP to a target and does not wait for it.
+    ///
+    /// If SIGSTOP failed, SIGCONT is never sent: SIGCONT may be permitted within the same session
+    /// (kill(2)), and someone else may have stopped the process.
+    pub(crate) fn send_sigstop(&mut self, index: usize) {
+        if !self.targets[index].is_frozen {
+            let is_sent = self.signal_one(index, &[SIGSTOP], Outcome::Exited);
+            self.targets[index].is_frozen = is_sent;
+        }
+    }
+
+    /// Stops a target and waits until every thread of it has stopped, or it is gone. Returns how
+    /// still it got: `Stopped` or `Gone`, or what it was when the patience or the time was over.
+    pub(crate) fn await_stopped(&mut self, index: usize, deadline: Deadline) -> Result<Seen> {
+        const PATIENCE: Duration = Duration::from_millis(100);
+        /// A fork may take long, and a vfork parent sleeps until its child is done: both are looked
+        /// at again in the next pass.
+        const UNINTERRUPTIBLE: Duration = Duration::from_millis(10);
+        self.send_sigstop(index);
+        let patience = deadline.or_after(PATIENCE);
+        let uninterruptible = deadline.or_after(UNINTERRUPTIBLE);
+        let mut backoff = Backoff::new(Duration::from_micros(20), Duration::from_millis(1));
+        while let Some(pid) = self.live(index) {
+            let seen = self.proc()?.process(pid).look();
+            let seen = seen.map_err(|e| Error::io(format!("read process {}", pid.get()), e))?;
+            let is_final = match seen.stillness {
+                Stillness::Gone | Stillness::Stopped => true,
+                // With SIGSTOP pending it stops again if its tracer lets it go.
+                Stillness::Traced => true,
+                Stillness::Uninterruptible => uninterruptible.has_passed(),
+                Stillness::Running => patience.has_passed(),
+            };
+            if is_final || self.is_doubtful(index) {
+                return Ok(seen);
+            }
+            backoff.pause(patience, &mut *self.wait);
+        }
+        Ok(Seen {
+            stillness: Stillness::Gone,
+            session: 0,
+        })
+    }
+}
