@@ -171,7 +171,8 @@ impl ProcessDir<'_> {
         }
         // All threads that are left are exiting if this one is: they have no memory map, and may be
         // stuck so. A leader that a thread is about to replace looks alike for a moment.
-        let stat = self.thread_stat(tid, &mut Vec::new())?;
+        let mut line = Vec::new();
+        let stat = self.thread_stat(tid, &mut line)?;
         let is_stuck = stat.is_some_and(|stat| stat.is_exiting())
             && (!self.proc.pause() || self.live_thread()? == Some(tid));
         if is_stuck {
