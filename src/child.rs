@@ -20,9 +20,11 @@ use std::time::Duration;
 use super::error::{Error, Result};
 use super::kill::Kill;
 use super::proc::{MaybeProc, Proc};
-use super::process::{OwnedGroup, PidRef, Pin, ProcessGroup, ProcessId, pid_of};
+use super::process::group::OwnedGroup;
+use super::process::{PidRef, Pin, ProcessGroup, ProcessId, pid_of};
 use super::report::Report;
-use super::sys::{self, ChildState, NewGroup, Pid, SIGKILL};
+use super::sys::spawn::NewGroup;
+use super::sys::{self, ChildState, Pid, SIGKILL};
 use super::wait::{Deadline, Ppoll, is_gone_by};
 
 mod output;
@@ -41,7 +43,7 @@ pub use registry::{Registry, Ticket};
 /// # Errors
 /// `Io`: the kernel refused, which it does to no process since Linux 3.4.
 pub fn adopt_orphans() -> Result<()> {
-    sys::set_child_subreaper().map_err(|e| Error::io("adopt orphans", e))
+    sys::process::set_child_subreaper().map_err(|e| Error::io("adopt orphans", e))
 }
 
 /// The process group that a child is spawned in.
@@ -95,7 +97,7 @@ impl CommandExt for Command {
             };
             Error::io(format!("spawn {program}{where_to}"), e)
         };
-        let child = sys::spawn_in_group(self, new).map_err(failed)?;
+        let child = sys::spawn::spawn_in_group(self, new).map_err(failed)?;
         let pid = child.id();
         // From here on Drop ends the child if something fails: it is ours, unreaped, so the pid holds.
         let mut unmanaged = Unmanaged {
@@ -134,7 +136,7 @@ impl CommandExt for Command {
             process,
             own,
             group: match group {
-                Group::Inherit => sys::getpgrp(),
+                Group::Inherit => sys::process::getpgrp(),
                 Group::Join(pgid) => pgid,
                 Group::New | Group::NewSession => pid,
             },

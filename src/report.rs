@@ -39,7 +39,7 @@ pub struct Report {
 
 impl Report {
     /// Every target that is gone, with its outcome.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, Outcome)> {
+    pub fn iter(&self) -> impl Iterator<Item = (u32, Outcome)> + '_ {
         self.targets.iter().copied()
     }
 

@@ -1,7 +1,7 @@
 //! Walks of whatever tables of parents: each descendant once, after its parent, nearest first.
 
 #![no_main]
-#![allow(dead_code, reason = "a target needs a part of the source")]
+#![allow(dead_code, unused_imports, reason = "a target needs a part of the source")]
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ fuzz_target!(|input: &[u8]| {
         .collect();
     let pid = |number| sys::Pid::new(number).expect("a number above 0");
     let mut asked = HashMap::new();
-    let walked = descent::breadth_first(pid(ROOT), |parent| {
+    let walked = find::descent::breadth_first(pid(ROOT), |parent| {
         *asked.entry(parent).or_insert(0) += 1;
         let children = edges.iter().filter(|(of, _)| *of == parent.get());
         Ok::<_, Infallible>(children.map(|&(_, child)| pid(child)).collect())

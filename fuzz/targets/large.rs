@@ -1,7 +1,7 @@
 //! Large patterns, of parts that are repeated: none overflows the stack.
 
 #![no_main]
-#![allow(dead_code, reason = "a target needs a part of the source")]
+#![allow(dead_code, unused_imports, reason = "a target needs a part of the source")]
 
 use std::thread::Builder;
 
@@ -37,7 +37,7 @@ fuzz_target!(|input: &[u8]| {
     };
     // Half of what a search in the smallest usual thread would have.
     let thread = Builder::new().stack_size(1 << 20);
-    let compile = thread.spawn(move || match pattern::Pattern::new(&text) {
+    let compile = thread.spawn(move || match find::pattern::Pattern::new(&text) {
         Ok(_) => {}
         Err(e) => assert_eq!(e.kind(), error::ErrorKind::Pattern),
     });

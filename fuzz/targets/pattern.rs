@@ -1,7 +1,7 @@
 //! Joined command lines and matches against a line built by the book, regexec(3) and a naive search.
 
 #![no_main]
-#![allow(dead_code, reason = "a target needs a part of the source")]
+#![allow(dead_code, unused_imports, reason = "a target needs a part of the source")]
 
 use std::ffi::CString;
 use std::mem::MaybeUninit;
@@ -19,7 +19,7 @@ fuzz_target!(|input: &[u8]| {
     let arguments = arguments.get(1..).unwrap_or_default();
     let mut line = arguments.to_vec();
     let stat = b"1 (a) b) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5";
-    pattern::join_arguments(&mut line, stat);
+    find::pattern::join_arguments(&mut line, stat);
     assert_eq!(line, joined(arguments));
 
     let Ok(text) = std::str::from_utf8(text) else {
@@ -33,7 +33,7 @@ fuzz_target!(|input: &[u8]| {
     if text.len() > LONGEST || line.len() > LONGEST || refers_back {
         return;
     }
-    let pattern = match pattern::Pattern::new(text) {
+    let pattern = match find::pattern::Pattern::new(text) {
         Ok(pattern) => pattern,
         Err(e) => {
             assert_eq!(e.kind(), error::ErrorKind::Pattern);
@@ -48,7 +48,7 @@ fuzz_target!(|input: &[u8]| {
         }
     };
     let expected = regexec(text, &line).expect("what was accepted is accepted here");
-    if let pattern::Pattern::Literal(_) = pattern {
+    if let find::pattern::Pattern::Literal(_) = pattern {
         let naive = line.windows(text.len()).any(|w| w == text.as_bytes());
         assert_eq!(expected, naive);
     }

@@ -2,7 +2,7 @@
 //! or a number that means several. Targets are pinned, and no signal is sent.
 
 #![no_main]
-#![allow(dead_code, reason = "a target needs a part of the source")]
+#![allow(dead_code, unused_imports, reason = "a target needs a part of the source")]
 
 use std::collections::HashSet;
 
@@ -27,13 +27,13 @@ fuzz_target!(|input: &[u8]| {
         }
     };
     let named: Vec<u32> = input.chunks_exact(5).take(64).map(number).collect();
-    let mut batch = wait::Batch::new();
-    batch.name(named.iter().map(|&number| (number, None)), kill::refusal);
+    let mut targets = targets::Targets::new();
+    targets.add_named(named.iter().map(|&number| (number, None)), kill::refusal);
 
     let distinct: HashSet<u32> = named.iter().copied().collect();
-    assert_eq!(batch.len(), distinct.len());
-    let due: Vec<u32> = (0..batch.len())
-        .filter_map(|at| batch.live(at))
+    assert_eq!(targets.len(), distinct.len());
+    let due: Vec<u32> = (0..targets.len())
+        .filter_map(|at| targets.live(at))
         .map(sys::Pid::get)
         .collect();
     let mut once = HashSet::new();

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::error::{Error, Result};
 use super::super::kill::{Kill, group_to_kill};
-use super::super::process::{OwnedGroup, ProcessGroup, ProcessId};
+use super::super::process::group::OwnedGroup;
+use super::super::process::{ProcessGroup, ProcessId};
 use super::super::report::Report;
 use super::super::wait::Ppoll;
 use super::Managed;

@@ -7,7 +7,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use super::super::error::{Error, Result};
-use super::super::proc::{self, Link, Proc, ProcessDir, Reading, Stat, Text};
+use super::super::proc::dir::Link;
+use super::super::proc::{self, Proc, ProcessDir, Reading, Stat, Text};
 use super::super::process::ProcessId;
 use super::super::sys::Pid;
 use super::pattern::join_arguments;

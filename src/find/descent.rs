@@ -65,9 +65,9 @@ pub fn descendants(root: u32) -> Result<Vec<ProcessId>> {
 }
 
 /// A child and who its parent is.
-struct Kin {
-    parent: Pid,
-    child: Pid,
+pub(crate) struct Kin {
+    pub(crate) parent: Pid,
+    pub(crate) child: Pid,
 }
 
 fn tree(root: Pid, proc: &Proc) -> Result<Vec<Kin>> {
@@ -86,7 +86,7 @@ fn tree(root: Pid, proc: &Proc) -> Result<Vec<Kin>> {
 }
 
 /// Everyone below `root`, parents first, each once.
-fn breadth_first<E>(
+pub(crate) fn breadth_first<E>(
     root: Pid,
     mut children: impl FnMut(Pid) -> std::result::Result<Vec<Pid>, E>,
 ) -> std::result::Result<Vec<Kin>, E> {

@@ -142,7 +142,7 @@ impl Pattern {
         })
     }
 
-    fn matches(&self, line: &mut Vec<u8>) -> io::Result<bool> {
+    pub(crate) fn matches(&self, line: &mut Vec<u8>) -> io::Result<bool> {
         match self {
             Pattern::Literal(text) => Ok(sys::memmem(line, text)),
             Pattern::Regex(regex) => {

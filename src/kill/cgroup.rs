@@ -52,7 +52,7 @@ impl Cgroup {
         let failed = |e| Error::io(format!("read cgroup {dir:?}"), e);
         let path = CString::new(dir.as_os_str().as_bytes());
         let path = path.map_err(|_| refused("is no path"))?;
-        match sys::is_in(&path, FileSystem::Cgroup2) {
+        match sys::fs::is_in(&path, FileSystem::Cgroup2) {
             Ok(true) => {}
             Ok(false) => return Err(refused("is no cgroup of version 2")),
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(failed(e)),
@@ -72,7 +72,10 @@ impl Cgroup {
         };
         let numbers = cgroup.numbers().map_err(failed)?;
         // A threaded cgroup may hold any of our threads.
-        if numbers.iter().any(|&number| sys::is_own_thread(number)) {
+        if numbers
+            .iter()
+            .any(|&number| sys::signal::is_own_thread(number))
+        {
             return Err(refused("holds the caller"));
         }
         if numbers.iter().any(|number| number.is_init()) {

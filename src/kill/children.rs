@@ -11,11 +11,13 @@
 use std::collections::HashSet;
 
 use super::super::error::{Error, Result};
-use super::super::find::all_children;
-use super::super::proc::{self, Newest};
+use super::super::find::descent::all_children;
+use super::super::proc::fork_counter::Newest;
+use super::super::proc::{self};
 use super::super::report::{Coverage, Outcome, Report};
 use super::super::sys::{self, Pid, SIGKILL};
-use super::super::targets::{Added, Proof, Targets};
+use super::super::targets::found::Added;
+use super::super::targets::{Proof, Targets};
 use super::super::wait::Deadline;
 use super::freeze::{Kin, add_descendants, freeze};
 use super::{Found, Kill, Selection};
@@ -128,7 +130,7 @@ impl Children {
 impl Selection for Children {
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
         let caller = targets.proc()?.caller();
-        let adopts = sys::is_child_subreaper();
+        let adopts = sys::process::is_child_subreaper();
         let adopts = adopts.map_err(|e| Error::io("ask whether orphans come here", e))?;
         self.adopts = adopts || caller.is_init();
         for child in self.list(targets)? {
@@ -190,7 +192,7 @@ fn stop_at_once(targets: &mut Targets<'_>, parent: Pid, child: Pid) -> Result<Ad
     let added = targets.add_child(parent, child)?;
     if added == Added::New {
         let index = targets.len() - 1;
-        match parent.is_caller() && sys::share_memory(parent, child).unwrap_or(false) {
+        match parent.is_caller() && sys::process::share_memory(parent, child).unwrap_or(false) {
             true => drop(targets.signal_one(index, &[SIGKILL], Outcome::Killed)),
             false => targets.send_sigstop(index),
         }

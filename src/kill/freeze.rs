@@ -24,10 +24,12 @@
 use std::time::Duration;
 
 use super::super::error::{Error, Result};
-use super::super::proc::{Newest, Seen, Stillness};
+use super::super::proc::fork_counter::Newest;
+use super::super::proc::{Seen, Stillness};
 use super::super::report::Outcome;
 use super::super::sys::{self, Pid, SIGKILL};
-use super::super::targets::{Added, Proof, Targets};
+use super::super::targets::found::Added;
+use super::super::targets::{Proof, Targets};
 use super::super::wait::Deadline;
 
 mod kin;
@@ -156,7 +158,7 @@ fn is_vfork_parent(targets: &mut Targets<'_>, parent: Pid, children: &[Pid]) -> 
     let threads = targets.proc()?.process(parent).count_in_state('D');
     let threads = threads.map_err(|e| Error::io(format!("read process {}", parent.get()), e))?;
     let shares = |child: &&Pid| {
-        targets.has_live(**child) && sys::share_memory(parent, **child).unwrap_or(false)
+        targets.has_live(**child) && sys::process::share_memory(parent, **child).unwrap_or(false)
     };
     Ok(children.iter().filter(shares).count() >= threads)
 }

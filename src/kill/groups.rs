@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use super::super::error::{Error, Result};
 use super::super::proc::{self, Proc, Stat};
-use super::super::process::{OwnedGroup, ProcessGroup, pid_of};
+use super::super::process::group::OwnedGroup;
+use super::super::process::{ProcessGroup, pid_of};
 use super::super::report::{Coverage, Outcome, Report};
 use super::super::sys::{self, Pid, SIGKILL};
-use super::super::targets::{Added, Proof, Targets};
+use super::super::targets::found::Added;
+use super::super::targets::{Proof, Targets};
 use super::super::wait::{Deadline, Ppoll};
 use super::{Found, Kill, Selection, caller_and_ancestors, who_is_spared};
 
@@ -231,7 +233,7 @@ fn groups_to_kill(pgids: &[u32], proc: &Proc) -> Result<Vec<ProcessGroup>> {
     named
         .into_iter()
         .map(
-            |pgid| match pgid.is_init() || pgid.get() == sys::getpgrp() {
+            |pgid| match pgid.is_init() || pgid.get() == sys::process::getpgrp() {
                 true => Err(Error::refused(format!(
                     "{} is init's group or the caller's own",
                     pgid.get()

@@ -14,11 +14,13 @@ use std::collections::HashSet;
 use std::io;
 
 use super::super::error::{Error, Result};
-use super::super::find::{Buffers, Match, Pattern};
-use super::super::proc::{self, Newest, Proc};
+use super::super::find::pattern::{Buffers, Match, Pattern};
+use super::super::proc::fork_counter::Newest;
+use super::super::proc::{self, Proc};
 use super::super::report::{Outcome, Report};
 use super::super::sys::{Pid, SIGKILL};
-use super::super::targets::{Added, Proof, Targets};
+use super::super::targets::found::Added;
+use super::super::targets::{Proof, Targets};
 use super::super::wait::Deadline;
 use super::{Found, Kill, Selection, caller_and_ancestors, retry};
 

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::error::{Error, Result};
-use super::super::proc::{self, Newest};
-use super::super::process::{OwnedGroup, ProcessId, pid_of};
+use super::super::proc::fork_counter::Newest;
+use super::super::proc::{self};
+use super::super::process::group::OwnedGroup;
+use super::super::process::{ProcessId, pid_of};
 use super::super::report::{Outcome, Report};
 use super::super::sys::Pid;
 use super::super::targets::{Proof, Targets};

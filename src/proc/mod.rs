@@ -18,13 +18,12 @@ use super::error::{Error, ErrorKind, Result};
 use super::sys::{self, FileSystem, Pid};
 
 mod after_exec;
-mod dir;
-mod fork_counter;
+pub(crate) mod dir;
+pub(crate) mod fork_counter;
 mod stat;
 
 pub(crate) use after_exec::{Reading, Text};
-pub(crate) use dir::{Link, ProcessDir, Seen};
-pub(crate) use fork_counter::Newest;
+pub(crate) use dir::{ProcessDir, Seen};
 pub(crate) use stat::{Stat, Stillness};
 
 /// /proc, checked to be a procfs of the caller's own PID namespace.

@@ -15,12 +15,12 @@ use std::time::Duration;
 use super::error::{Error, Result};
 use super::sys::{self, Event, Pid, Scope};
 
-mod group;
+pub(crate) mod group;
 mod handle;
 mod id;
 mod pidref;
 
-pub(crate) use group::{OwnedGroup, ProcessGroup};
+pub(crate) use group::ProcessGroup;
 pub use handle::Process;
 pub(crate) use id::Here;
 pub use id::ProcessId;

@@ -6,26 +6,23 @@
 use std::ffi::CString;
 use std::io;
 
-mod fs;
+pub(crate) mod fs;
 mod pidfd;
 mod poll;
-mod process;
+pub(crate) mod process;
 mod regex;
-mod signal;
-mod spawn;
+pub(crate) mod signal;
+pub(crate) mod spawn;
 
 pub(crate) use fs::{
-    FileSystem, Metadata, file_system, for_each_name, fstatat, is_in, open_directory, openat, read,
+    FileSystem, Metadata, file_system, for_each_name, fstatat, open_directory, openat, read,
     readlinkat,
 };
 pub(crate) use pidfd::{Scope, pidfd_get_parent, pidfd_open, pidfd_send_signal, pidfs_inode};
 pub(crate) use poll::{Event, ppoll, since_boot, sleep};
-pub(crate) use process::{
-    ChildState, getpgrp, is_child_subreaper, set_child_subreaper, share_memory, waitid_nowait,
-};
+pub(crate) use process::{ChildState, waitid_nowait};
 pub(crate) use regex::Regex;
-pub(crate) use signal::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM, is_own_thread, kill, kill_group};
-pub(crate) use spawn::{NewGroup, spawn_in_group};
+pub(crate) use signal::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM, kill, kill_group};
 
 /// A number that can name one process: `1..=i32::MAX`, so never "my group" (0), "everyone" (-1) or
 /// a group (negative) of kill(2).

@@ -25,11 +25,10 @@ use super::report::{Outcome, Reason};
 use super::sys::{self, Pid, SIGCONT, SIGKILL};
 use super::wait::{Deadline, Ppoll, Wait, is_gone_by};
 
-mod found;
+pub(crate) mod found;
 mod stop;
 mod verdict;
 
-pub(crate) use found::Added;
 pub(crate) use verdict::Proof;
 
 pub(crate) struct Targets<'w> {

@@ -17,10 +17,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::super::super::error::{Error, Result};
-use super::super::super::proc::{self, Newest, Stat};
-use super::super::super::process::{OwnedGroup, ProcessGroup};
+use super::super::super::proc::fork_counter::Newest;
+use super::super::super::proc::{self, Stat};
+use super::super::super::process::ProcessGroup;
+use super::super::super::process::group::OwnedGroup;
 use super::super::super::sys::{self, Pid, SIGCONT, SIGKILL, SIGSTOP};
-use super::super::super::targets::{Added, Targets};
+use super::super::super::targets::Targets;
+use super::super::super::targets::found::Added;
 use super::super::caller_and_ancestors;
 
 /// The kin of the targets, found by session and group.
@@ -204,7 +207,7 @@ impl Kin {
     /// Stops a group as a whole, the first time; true: it was sent. All its members are kin, because
     /// one is.
     fn stop_group(&mut self, pgid: Pid, member: Pid, targets: &mut Targets<'_>) -> Result<bool> {
-        if self.stopped.contains_key(&pgid) || pgid.get() == sys::getpgrp() {
+        if self.stopped.contains_key(&pgid) || pgid.get() == sys::process::getpgrp() {
             return Ok(false);
         }
         let known = self.groups.get(&pgid).map(|group| &group.leader);
@@ -292,7 +295,7 @@ impl Kin {
                 let mut reapers = spared.clone();
                 reapers.extend(&self.above_roots);
                 // Where it cannot be asked, it may be one.
-                if !sys::is_child_subreaper().unwrap_or(true) && !proc.caller().is_init() {
+                if !sys::process::is_child_subreaper().unwrap_or(true) && !proc.caller().is_init() {
                     reapers.remove(&proc.caller());
                 }
                 Ancestry { spared, reapers }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::super::super::error::{Error, Result};
-use super::super::super::find::{ChildLists, NoList, all_children};
+use super::super::super::find::descent::{ChildLists, NoList, all_children};
 use super::super::super::proc::Proc;
 use super::super::super::sys::Pid;
 use super::super::super::targets::Targets;
