@@ -21,7 +21,7 @@ use super::error::{Error, Result};
 use super::kill::Kill;
 use super::proc::{MaybeProc, Proc};
 use super::process::group::OwnedGroup;
-use super::process::{PidRef, Pin, ProcessGroup, ProcessId, pid_of};
+use super::process::{Owner, PidRef, Pin, ProcessGroup, ProcessId, pid_of};
 use super::report::Report;
 use super::sys::spawn::NewGroup;
 use super::sys::{self, ChildState, Pid, SIGKILL};
@@ -140,6 +140,7 @@ impl CommandExt for Command {
                 Group::Join(pgid) => pgid,
                 Group::New | Group::NewSession => pid,
             },
+            owner: Owner::current(),
         })
     }
 }
@@ -177,7 +178,7 @@ impl Drop for Unmanaged {
 /// ([`Coverage::BestEffort`](super::Coverage::BestEffort)).
 ///
 /// Dropped, it is killed at once, as by [`Kill::now`], and reaped; that takes no longer than the two
-/// seconds of its verification, also while unwinding. If no descriptor is free, or /proc cannot be
+/// seconds of its verification, also while unwinding. In a forked copy of the process nothing is done. If no descriptor is free, or /proc cannot be
 /// used, its descendants outside of its own group cannot be found and are left. Nobody but the child
 /// itself is reaped.
 #[derive(Debug)]
@@ -189,6 +190,7 @@ pub struct Managed {
     process: Option<PidRef>,
     own: Option<OwnedGroup>,
     group: u32,
+    owner: Owner,
 }
 
 impl Managed {
@@ -272,6 +274,10 @@ impl Drop for Managed {
         let Some(child) = &mut self.child else {
             return;
         };
+        // A forked copy of the process has dropped its copy of this.
+        if !self.owner.is_caller() {
+            return;
+        }
         let is_reaped = matches!(child.try_wait(), Ok(Some(_)));
         if !(is_reaped && self.own.is_none()) {
             let deadline = Deadline::after(Duration::from_secs(2));

@@ -211,14 +211,18 @@ impl Managed {
 /// Reads on until nobody holds the pipes any more, or the time is up.
 fn drain(pipes: &mut Pipes, time: Duration) -> io::Result<()> {
     let deadline = Deadline::after(time);
-    while !pipes.are_closed() {
-        // Read before the look, so that what was written by the deadline is read.
-        let is_last = deadline.has_passed();
+    while !pipes.are_closed() && !deadline.has_passed() {
         match pipes.wait(None, deadline.left()) {
             Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
-            _ if is_last => break,
             _ => {}
         }
     }
-    Ok(())
+    // What was written by the deadline lies in the pipe. A process that still holds it may write on
+    // for ever.
+    pipes.read_what_is_there()?;
+    // The end of the pipe, if that was all.
+    match pipes.wait(None, Some(Duration::ZERO)) {
+        Err(e) if e.kind() != io::ErrorKind::Interrupted => Err(e),
+        _ => Ok(()),
+    }
 }

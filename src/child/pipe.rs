@@ -8,6 +8,9 @@ use std::time::Duration;
 use super::super::sys::{self, Event};
 use super::super::wait::Wait;
 
+/// How much is read at once.
+const SIZE: usize = 65536;
+
 /// A pipe, and the first bytes that came through it.
 #[derive(Default)]
 pub(crate) struct Pipe {
@@ -29,15 +32,15 @@ impl Pipe {
         }
     }
 
-    /// Reads once, after a poll said that it does not block. True: there was something.
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<bool> {
+    /// Reads once, after it was seen that this does not block. Returns how many bytes came.
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let Some(end) = &mut self.end else {
-            return Ok(false);
+            return Ok(0);
         };
         let read = match end.read(buf) {
             Ok(0) => {
                 self.end = None;
-                return Ok(false);
+                return Ok(0);
             }
             Ok(read) => read,
             Err(e)
@@ -46,7 +49,7 @@ impl Pipe {
                     io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
                 ) =>
             {
-                return Ok(false);
+                return Ok(0);
             }
             Err(e) => {
                 self.end = None;
@@ -56,7 +59,23 @@ impl Pipe {
         let kept = read.min(self.most - self.bytes.len());
         self.bytes.extend_from_slice(&buf[..kept]);
         self.is_cut |= kept < read;
-        Ok(true)
+        Ok(read)
+    }
+
+    /// Reads what lies in it now, and not what is written meanwhile.
+    fn read_what_is_there(&mut self, buf: &mut [u8]) -> io::Result<()> {
+        let Some(end) = &self.end else {
+            return Ok(());
+        };
+        let mut left = sys::fs::bytes_to_read(end.as_fd())?;
+        while left > 0 {
+            let most = left.min(buf.len());
+            match self.read(&mut buf[..most])? {
+                0 => break,
+                read => left -= read,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -92,6 +111,13 @@ impl Pipes {
         self.stdout.end.is_none() && self.stderr.end.is_none()
     }
 
+    /// Reads what lies in the pipes now, and not what is written meanwhile.
+    pub(crate) fn read_what_is_there(&mut self) -> io::Result<()> {
+        self.buf.resize(SIZE, 0);
+        self.stdout.read_what_is_there(&mut self.buf)?;
+        self.stderr.read_what_is_there(&mut self.buf)
+    }
+
     /// Waits for the pidfd to be readable, and reads what there is on the pipes. It may return early:
     /// `EINTR` is for the caller, who knows what is left of its time.
     pub(crate) fn wait(
@@ -99,7 +125,6 @@ impl Pipes {
         pidfd: Option<BorrowedFd<'_>>,
         timeout: Option<Duration>,
     ) -> io::Result<Woken> {
-        const SIZE: usize = 65536;
         let [stdout, stderr] =
             [&self.stdout, &self.stderr].map(|pipe| pipe.end.as_ref().map(AsFd::as_fd));
         let [by_end, out, err] = sys::ppoll([pidfd, stdout, stderr], Event::Readable, timeout)?;
@@ -108,7 +133,7 @@ impl Pipes {
             if is_ready {
                 self.buf.resize(SIZE, 0);
                 match pipe.read(&mut self.buf) {
-                    Ok(read) => by_bytes |= read,
+                    Ok(read) => by_bytes |= read > 0,
                     Err(e) => self.error = self.error.take().or(Some(e)),
                 }
             }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::super::error::{Error, Result};
 use super::super::kill::{Kill, group_to_kill};
 use super::super::process::group::OwnedGroup;
-use super::super::process::{ProcessGroup, ProcessId};
+use super::super::process::{Owner, ProcessGroup, ProcessId};
 use super::super::report::Report;
 use super::super::wait::Ppoll;
 use super::Managed;
@@ -40,6 +40,7 @@ struct Listed {
 struct Entry {
     root: Option<ProcessId>,
     own: Option<OwnedGroup>,
+    owner: Owner,
 }
 
 impl Registry {
@@ -64,6 +65,7 @@ impl Registry {
         self.list(Entry {
             root: Some(child.id),
             own: child.own.clone(),
+            owner: child.owner,
         })
     }
 
@@ -81,12 +83,14 @@ impl Registry {
                 group,
                 is_session: false,
             }),
+            owner: Owner::current(),
         })
     }
 
     /// Closes the gate, for ever, then kills everything that is listed, under one deadline for all.
     /// What is not gone then stays listed, and may be tried again; the error says who. No lock is held
-    /// while killing, so tickets can be dropped and several threads may do this at once.
+    /// while killing, so tickets can be dropped and several threads may do this at once. In a forked
+    /// copy of the process, what the original listed is left alone.
     ///
     /// # Errors
     /// `Survivors`: not all are gone, or it is not sure that all were found. `Refused`: the first
@@ -97,7 +101,10 @@ impl Registry {
         let entries = {
             let mut listed = self.lock();
             listed.is_closed = true;
-            listed.entries.clone()
+            let caller = Owner::current();
+            let own = listed.entries.iter();
+            let own = own.filter(|(_, entry)| entry.owner.is_same(caller));
+            own.cloned().collect::<Vec<_>>()
         };
         let roots: Vec<ProcessId> = entries.iter().filter_map(|(_, entry)| entry.root).collect();
         let own: Vec<OwnedGroup> = entries

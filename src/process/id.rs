@@ -13,15 +13,14 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
 use std::str::FromStr;
 use std::sync::Mutex;
 
 use super::super::error::{Error, Result};
 use super::super::proc::{MaybeProc, Proc, ProcessDir};
 use super::super::report::Reason;
-use super::super::sys::{self, Pid};
-use super::{PidRef, Pin, is_nobody, pid_of};
+use super::super::sys::Pid;
+use super::{Owner, PidRef, Pin, is_nobody, pid_of};
 
 /// The name of one process for all time: a pid is used again, this is not.
 ///
@@ -197,17 +196,14 @@ impl Here {
         let Ok(mut seen) = SEEN.try_lock() else {
             return;
         };
-        let pid = std::process::id();
-        if seen.is_none_or(|(by, _, here)| by != pid || here != self) {
-            *seen = Some((pid, own_inode(), self));
+        if seen.is_none_or(|(by, here)| here != self || !by.is_caller()) {
+            *seen = Some((Owner::current(), self));
         }
     }
 
     fn recall() -> Option<Here> {
-        let (by, inode, here) = (*SEEN.try_lock().ok()?)?;
-        // A forked copy in a new namespace may have the same pid, but not the same inode.
-        let is_by_us = by == std::process::id() && inode.is_some() && inode == own_inode();
-        is_by_us.then_some(here)
+        let (by, here) = (*SEEN.try_lock().ok()?)?;
+        by.is_caller().then_some(here)
     }
 
     /// What boot and namespace alone say of an identity; `None`: its process has to be looked for.
@@ -231,13 +227,8 @@ impl Here {
     }
 }
 
-/// What was last read, by which process: its pid and pidfs inode.
-static SEEN: Mutex<Option<(u32, Option<u64>, Here)>> = Mutex::new(None);
-
-fn own_inode() -> Option<u64> {
-    let own = sys::pidfd_open(Pid::new(std::process::id())?).ok()?;
-    sys::pidfs_inode(own.as_fd())
-}
+/// What was last read, and by which process.
+static SEEN: Mutex<Option<(Owner, Here)>> = Mutex::new(None);
 
 /// Without a process that has the pid, none of this namespace is left, whatever its boot.
 fn unverifiable_unless_nobody(id: &ProcessId, here: &Here) -> Pin {

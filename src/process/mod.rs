@@ -6,6 +6,7 @@
 //! | `id` | [`ProcessId`]: a name that can be written to a file |
 //! | `pidref` | [`PidRef`]: one process as the engine holds it, with a pidfd or without |
 //! | `handle` | [`Process`]: the public handle, a pidfd and an identity |
+//! | `owner` | [`Owner`]: the process that made something, and no forked copy of it |
 //! | `group` | [`ProcessGroup`]: a group, and no later one of the same number |
 
 use std::io;
@@ -18,12 +19,14 @@ use super::sys::{self, Event, Pid, Scope};
 pub(crate) mod group;
 mod handle;
 mod id;
+mod owner;
 mod pidref;
 
 pub(crate) use group::ProcessGroup;
 pub use handle::Process;
 pub(crate) use id::Here;
 pub use id::ProcessId;
+pub(crate) use owner::Owner;
 pub(crate) use pidref::{PidRef, Pin};
 
 /// Signals are numbered from 1 to 64 on all architectures but MIPS (signal(7)).

@@ -91,6 +91,14 @@ pub(crate) fn read(file: BorrowedFd<'_>, buf: &mut Vec<u8>) -> io::Result<usize>
     Ok(got)
 }
 
+/// ioctl(2) `FIONREAD`: how many bytes lie in a pipe.
+pub(crate) fn bytes_to_read(pipe: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, and the descriptor is open.
+    check(unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut bytes) })?;
+    usize::try_from(bytes).map_err(io::Error::other)
+}
+
 /// What fstatat(2) tells of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Metadata {
