@@ -1,0 +1,101 @@
+//! Calls end in time, and with the truth, whatever the size of a set and the state of its members.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use process_kill::{Kill, Outcome, pids_matching, pids_with_env, processes_where};
+
+use super::fixture::{OWN_PIDS, Victim, alone, eventually, findable, is_root, states};
+
+/// For a call that does not end: much longer than it may take.
+const HANGS: Duration = Duration::from_secs(5);
+
+/// What `f` returns, and how long it took. A call that does not end fails the test; its thread is left
+/// behind, so the test must run in a process of its own.
+fn timed<T: Send + 'static>(what: &str, f: impl FnOnce() -> T + Send + 'static) -> (T, Duration) {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let begun = Instant::now();
+        let result = f();
+        // Nobody listens any more if it took too long.
+        drop(tell.send((result, begun.elapsed())));
+    });
+    let ended = told.recv_timeout(HANGS);
+    ended.unwrap_or_else(|e| panic!("{what} has not ended after {HANGS:?}: {e}"))
+}
+
+/// The number in the next line, which is `word NUMBER`.
+fn number(victim: &mut Victim, word: &str) -> u32 {
+    let line = victim.line();
+    let number = line.strip_prefix(word).and_then(|n| n.trim().parse().ok());
+    number.unwrap_or_else(|| panic!("{line}"))
+}
+
+#[test]
+fn a_leaderless_process_stuck_exiting_holds_up_no_search() {
+    let name = "a_leaderless_process_stuck_exiting_holds_up_no_search";
+    if !is_root(name) || !alone!(a_leaderless_process_stuck_exiting_holds_up_no_search in OWN_PIDS)
+    {
+        return;
+    }
+    let mut victim = findable("stuck-init=leaderless");
+    let stuck = number(&mut victim, "stuck");
+    // Its leader has exited, and its last thread waits in the kernel.
+    eventually("stuck", || states(stuck) == ['Z', 'S']);
+    let (found, _) = timed("Candidate::env", move || {
+        let mut env = None;
+        let found = processes_where(|candidate| {
+            if candidate.pid() == stuck {
+                env = Some(candidate.env("PROCESS_KILL_FINDABLE").ok().flatten());
+            }
+            false
+        });
+        (found.unwrap(), env)
+    });
+    // There is no memory to read it from.
+    assert_eq!(found, (vec![], Some(None)));
+    let (found, _) = timed("pids_with_env", || {
+        pids_with_env("PROCESS_KILL_FINDABLE", "yes").unwrap()
+    });
+    assert_eq!(found, [victim.pid()]);
+    assert_eq!(states(stuck), ['Z', 'S']);
+}
+
+#[test]
+fn processes_that_are_stuck_exiting_are_not_waited_for() {
+    let name = "processes_that_are_stuck_exiting_are_not_waited_for";
+    if !is_root(name) || !alone!(processes_that_are_stuck_exiting_are_not_waited_for in OWN_PIDS) {
+        return;
+    }
+    let mut stuck = Vec::new();
+    let mut holders = Vec::new();
+    for _ in 0..3 {
+        let mut holder = Victim::start("stuck-init");
+        stuck.push(number(&mut holder, "stuck"));
+        holders.push(holder);
+    }
+    for &pid in &stuck {
+        eventually("stuck", || states(pid) == ['S']);
+    }
+    let mut victim = findable("");
+    let (found, scan) = timed("pids_matching", || pids_matching("stubborn findable$"));
+    assert_eq!(found.unwrap(), victim.pids());
+    let (found, by_env) = timed("pids_with_env", || {
+        pids_with_env("PROCESS_KILL_FINDABLE", "yes")
+    });
+    assert_eq!(found.unwrap(), victim.pids());
+    let begun = Instant::now();
+    let kill = Kill::now().verify_within(Duration::from_millis(200));
+    let killed = kill.matching("stubborn findable$");
+    let kill = begun.elapsed();
+    println!("3 stuck: pids_matching {scan:?}, pids_with_env {by_env:?}, matching {kill:?}");
+    assert_eq!(killed.unwrap().pids(Outcome::Killed), victim.pids());
+    victim.all_gone();
+    for pid in stuck {
+        assert_eq!(states(pid), ['S']);
+    }
+    let scans = scan.max(by_env);
+    assert!(scans < Duration::from_millis(500), "a scan took {scans:?}");
+    assert!(kill < Duration::from_secs(1), "the kill took {kill:?}");
+}
