@@ -1,12 +1,17 @@
 //! Calls end in time, and with the truth, whatever the size of a set and the state of its members.
 
+use std::panic::{UnwindSafe, catch_unwind};
+use std::process::{Command, id};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use process_kill::{Kill, Outcome, pids_matching, pids_with_env, processes_where};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+use process_kill::child::{CommandExt, Group};
+use process_kill::{Kill, Outcome, Report, Result, pids_matching, pids_with_env, processes_where};
 
-use super::fixture::{OWN_PIDS, Victim, alone, eventually, findable, is_root, states};
+use super::fixture::{OWN_PIDS, PATIENCE, Victim, alone, eventually, findable, is_root, states};
 
 /// For a call that does not end: much longer than it may take.
 const HANGS: Duration = Duration::from_secs(5);
@@ -98,4 +103,62 @@ fn processes_that_are_stuck_exiting_are_not_waited_for() {
     let scans = scan.max(by_env);
     assert!(scans < Duration::from_millis(500), "a scan took {scans:?}");
     assert!(kill < Duration::from_secs(1), "the kill took {kill:?}");
+}
+
+/// Runs `work` in a child process whose main thread has exited, and sees it pass.
+fn without_main_thread(work: impl FnOnce() + Send + UnwindSafe + 'static) {
+    // SAFETY: the test runs in a process of its own, in which no other thread holds a lock.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            thread::spawn(move || {
+                eventually("the main thread exits", || states(id())[0] == 'Z');
+                let has_failed = catch_unwind(work).is_err();
+                // SAFETY: ends this process at once.
+                unsafe { libc::_exit(has_failed.into()) };
+            });
+            // SAFETY: ends this thread alone; the other one owns nothing of its stack.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+            unreachable!("the main thread has exited");
+        }
+        ForkResult::Parent { child } => {
+            assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+        }
+    }
+}
+
+#[test]
+fn a_program_whose_main_thread_has_exited_kills_as_any_other() {
+    if !alone!(a_program_whose_main_thread_has_exited_kills_as_any_other in OWN_PIDS) {
+        return;
+    }
+    without_main_thread(|| {
+        let mut failed = Vec::new();
+        let mut kill = |what, spec, kill: &dyn Fn(u32) -> Result<Report>| {
+            let mut victim = Victim::start(spec);
+            match kill(victim.pid()) {
+                Ok(report) => {
+                    assert_eq!(report.pids(Outcome::Killed).len(), victim.ready.len());
+                    victim.all_gone();
+                }
+                Err(e) => failed.push(format!("{what}: {e}")),
+            }
+        };
+        let now = || Kill::now().verify_within(PATIENCE);
+        kill("pids", "", &|pid| now().pids(&[pid]));
+        kill("groups", "setpgid { }", &|pid| now().groups(&[pid]));
+        kill("tree", "{ }", &|pid| now().tree(pid));
+        kill("a tree that leads a group", "setpgid { }", &|pid| {
+            now().tree(pid)
+        });
+        kill("children", "setsid { }", &|_| now().children());
+        let mut managed = Command::new("sleep")
+            .arg("300")
+            .spawn_managed(Group::New)
+            .unwrap();
+        match managed.stop(&now()) {
+            Ok(report) => assert_eq!(report.pids(Outcome::Killed), [managed.id()]),
+            Err(e) => failed.push(format!("stop: {e}")),
+        }
+        assert!(failed.is_empty(), "{failed:#?}");
+    });
 }
