@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use process_kill::child::{CommandExt, Group};
-use process_kill::{Kill, Outcome, Report, Result, pids_matching, pids_with_env, processes_where};
+use process_kill::{
+    Kill, Outcome, Report, Result, descendant_pids, pids_matching, pids_with_env, processes_where,
+};
 
 use super::fixture::{OWN_PIDS, PATIENCE, Victim, alone, eventually, findable, is_root, states};
 
@@ -161,4 +163,65 @@ fn a_program_whose_main_thread_has_exited_kills_as_any_other() {
         }
         assert!(failed.is_empty(), "{failed:#?}");
     });
+}
+
+/// How many of these are not gone.
+fn alive(pids: &[u32]) -> usize {
+    // One that is just being reaped is X.
+    let is_gone = |pid: &&u32| states(**pid).iter().all(|state| matches!(state, 'Z' | 'X'));
+    pids.len() - pids.iter().filter(is_gone).count()
+}
+
+/// Victims by `spec`, and the pids of all, the root first.
+fn family(spec: &str, size: usize) -> (Victim, Vec<u32>) {
+    let victim = Victim::start(spec);
+    let mut pids = vec![victim.pid()];
+    pids.extend(descendant_pids(victim.pid()).unwrap());
+    assert_eq!(pids.len(), size);
+    (victim, pids)
+}
+
+/// Kills two equal sets, one by its pids and one as a tree, and compares the times.
+fn a_tree_costs_little_more_than_its_pids(spec: &str, size: usize) {
+    let (mut victim, pids) = family(spec, size);
+    let begun = Instant::now();
+    let report = Kill::now().verify_within(PATIENCE).pids(&pids).unwrap();
+    let by_pid = begun.elapsed();
+    assert_eq!(report.pids(Outcome::Killed).len(), size);
+    victim.all_gone();
+    drop(victim);
+
+    let (mut victim, pids) = family(spec, size);
+    let begun = Instant::now();
+    let ended = Kill::now().tree(victim.pid());
+    let as_tree = begun.elapsed();
+    println!("{spec}: by pid {by_pid:?}, as a tree {as_tree:?}");
+    match ended {
+        Ok(report) => assert_eq!(report.pids(Outcome::Killed).len(), size),
+        Err(e) => panic!(
+            "{} alive after {as_tree:?}: {:.200}",
+            alive(&pids),
+            e.to_string()
+        ),
+    }
+    assert_eq!(alive(&pids), 0);
+    victim.all_gone();
+    let limit = 3 * by_pid + Duration::from_millis(200);
+    assert!(as_tree <= limit, "{as_tree:?}, by pid {by_pid:?}");
+}
+
+#[test]
+fn a_process_of_ten_thousand_threads_is_killed_as_a_tree() {
+    if !alone!(a_process_of_ten_thousand_threads_is_killed_as_a_tree in OWN_PIDS) {
+        return;
+    }
+    a_tree_costs_little_more_than_its_pids("threads=9999", 1);
+}
+
+#[test]
+fn a_tree_of_five_thousand_is_killed() {
+    if !alone!(a_tree_of_five_thousand_is_killed in OWN_PIDS) {
+        return;
+    }
+    a_tree_costs_little_more_than_its_pids("wide=4999", 5000);
 }
