@@ -1,19 +1,34 @@
 //! Calls end in time, and with the truth, whatever the size of a set and the state of its members.
 
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::panic::{UnwindSafe, catch_unwind};
-use std::process::{Command, id};
+use std::process::{Command, Stdio, id};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork};
-use process_kill::child::{CommandExt, Group};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::ptrace;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, pipe2};
+use process_kill::child::{CommandExt, Group, Limits};
 use process_kill::{
-    Kill, Outcome, Report, Result, descendant_pids, pids_matching, pids_with_env, processes_where,
+    Kill, Outcome, Reason, Report, Result, descendant_pids, pids_matching, pids_with_env,
+    processes_where, wait_until_gone,
 };
 
-use super::fixture::{OWN_PIDS, PATIENCE, Victim, alone, eventually, findable, is_root, states};
+use super::fixture::{
+    OWN_PIDS, PATIENCE, Victim, alone, eventually, findable, is_root, patient, reasons, runs,
+    states, stubborn, without_pidfds,
+};
+
+/// Time for a call that will not succeed.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// For a call that does not end: much longer than it may take.
 const HANGS: Duration = Duration::from_secs(5);
@@ -224,4 +239,206 @@ fn a_tree_of_five_thousand_is_killed() {
         return;
     }
     a_tree_costs_little_more_than_its_pids("wide=4999", 5000);
+}
+
+/// From now on this program may have so many descriptors.
+fn limit_descriptors(limit: u64) {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, limit, hard).unwrap();
+}
+
+/// Kills these with so few descriptors, and sees all of them gone.
+fn all_go(limit: u64, pids: &[u32], kill: impl FnOnce() -> Result<Report>) {
+    let (before, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    limit_descriptors(limit);
+    let ended = kill();
+    limit_descriptors(before);
+    let (alive, all) = (alive(pids), pids.len());
+    match ended {
+        Ok(report) => assert_eq!((report.len(), alive), (all, 0)),
+        Err(e) => panic!("{alive} of {all} alive: {e:.200}"),
+    }
+}
+
+const FEW: u64 = 24;
+
+#[test]
+fn a_tree_larger_than_the_descriptor_table_is_killed() {
+    if !alone!(a_tree_larger_than_the_descriptor_table_is_killed in OWN_PIDS) {
+        return;
+    }
+    let (mut victim, pids) = family("wide=39", 40);
+    all_go(FEW, &pids, || patient().tree(pids[0]));
+    victim.all_gone();
+}
+
+#[test]
+fn a_group_larger_than_the_descriptor_table_is_killed() {
+    if !alone!(a_group_larger_than_the_descriptor_table_is_killed in OWN_PIDS) {
+        return;
+    }
+    let (mut victim, pids) = family("setpgid wide=39", 40);
+    all_go(FEW, &pids, || patient().groups(&[pids[0]]));
+    victim.all_gone();
+}
+
+/// 1024 is what most programs have.
+#[test]
+fn a_group_larger_than_the_usual_descriptor_table_is_killed() {
+    if !alone!(a_group_larger_than_the_usual_descriptor_table_is_killed in OWN_PIDS) {
+        return;
+    }
+    let (mut victim, pids) = family("setpgid wide=1099", 1100);
+    all_go(1024, &pids, || patient().groups(&[pids[0]]));
+    victim.all_gone();
+}
+
+#[test]
+fn children_more_than_the_descriptor_table_holds_are_killed() {
+    if !alone!(children_more_than_the_descriptor_table_holds_are_killed in OWN_PIDS) {
+        return;
+    }
+    let mut victim = Victim::start("wide=19");
+    for _ in 0..20 {
+        // SAFETY: the child makes async-signal-safe calls only.
+        if let ForkResult::Child = unsafe { fork() }.unwrap() {
+            // It ends with the PID namespace at the latest.
+            loop {
+                nix::unistd::pause();
+            }
+        }
+    }
+    let pids = descendant_pids(id()).unwrap();
+    assert_eq!(pids.len(), 40);
+    all_go(FEW, &pids, || patient().children());
+    victim.all_gone();
+}
+
+#[test]
+fn matches_more_than_the_descriptor_table_holds_are_killed() {
+    if !alone!(matches_more_than_the_descriptor_table_holds_are_killed in OWN_PIDS) {
+        return;
+    }
+    let mut victim = findable("wide=39");
+    let mut pids = vec![victim.pid()];
+    pids.extend(descendant_pids(victim.pid()).unwrap());
+    assert_eq!(pids.len(), 40);
+    all_go(FEW, &pids, || patient().matching("stubborn findable$"));
+    victim.all_gone();
+}
+
+/// Reads what its victims say on standard error, which all of them inherit.
+struct Hearing(File);
+
+impl Hearing {
+    fn of(command: &mut Command) -> Hearing {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        command.stderr(writer);
+        Hearing(reader.into())
+    }
+
+    /// Whether the end-of-file is there already that says that all are gone.
+    fn is_over(&mut self) -> bool {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        let ready = poll(&mut fds, PollTimeout::ZERO).unwrap();
+        let mut said = String::new();
+        ready == 1 && self.0.read_to_string(&mut said).is_ok() && {
+            assert_eq!(said, "");
+            true
+        }
+    }
+}
+
+/// The search of a tree can take longer than the grace. Parents that obey have then left it before it
+/// was seen whose children they have.
+#[test]
+fn a_search_that_outlasts_the_grace_is_no_proof() {
+    if !alone!(a_search_that_outlasts_the_grace_is_no_proof in OWN_PIDS) {
+        return;
+    }
+    for _ in 0..runs(1) {
+        let mut command = stubborn("brood=1500");
+        let mut hearing = Hearing::of(&mut command);
+        let victim = Victim::spawn(command);
+        let pids = descendant_pids(victim.pid()).unwrap();
+        assert_eq!(pids.len(), 3000);
+        assert!(!hearing.is_over());
+        let begun = Instant::now();
+        let ended = Kill::graceful()
+            .grace(Duration::from_millis(1))
+            .tree(victim.pid());
+        let is_over = hearing.is_over();
+        let (alive, took) = (alive(&pids), begun.elapsed());
+        match ended {
+            Ok(report) => assert!(is_over, "Ok of {}, {alive} alive, {took:?}", report.len()),
+            Err(e) => println!("{alive} alive, {took:?}, but it says so: {e:.200}"),
+        }
+    }
+}
+
+/// A dead thread keeps its process until its tracer has waited for it.
+fn a_dead_thread_that_nobody_waits_for() {
+    let mut victim = Victim::start("threads=1");
+    let pid = victim.pid();
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let tid = tasks
+        .map(|task| task.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .find(|&tid: &u32| tid != pid)
+        .unwrap();
+    let thread = Pid::from_raw(tid.try_into().unwrap());
+    ptrace::seize(thread, ptrace::Options::empty()).unwrap();
+    kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
+    eventually("both are dead", || states(pid) == ['Z', 'Z']);
+    let seen = [
+        wait_until_gone(&[pid], Duration::ZERO),
+        Kill::now().verify_within(MOMENT).pids(&[pid]),
+    ];
+    waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
+    for ended in seen {
+        let by = id();
+        let error = ended.unwrap_err();
+        assert_eq!(reasons(&error), [(pid, Reason::Traced { by })]);
+    }
+    wait_until_gone(&[pid], PATIENCE).unwrap();
+    victim.all_gone();
+}
+
+#[test]
+fn a_dead_thread_that_its_tracer_does_not_wait_for_is_traced() {
+    if is_root("a_dead_thread_that_its_tracer_does_not_wait_for_is_traced") {
+        a_dead_thread_that_nobody_waits_for();
+    }
+}
+
+#[test]
+fn a_dead_thread_is_traced_without_pidfds_too() {
+    if is_root("a_dead_thread_is_traced_without_pidfds_too") {
+        without_pidfds(a_dead_thread_that_nobody_waits_for);
+    }
+}
+
+#[test]
+fn no_byte_in_the_pipe_is_lost_without_drain_time() {
+    const BYTES: usize = 500_000;
+    let empty = || {
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("read go; exec head -c {BYTES} /dev/zero")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn_managed(Group::New)
+            .unwrap();
+        let stdout = child.child().stdout.as_ref().unwrap();
+        fcntl(stdout, FcntlArg::F_SETPIPE_SZ(1 << 20)).unwrap();
+        let stdin = child.child().stdin.as_mut().unwrap();
+        stdin.write_all(b"go\n").unwrap();
+        // It exits although nobody has read: all of it is in the pipe.
+        let pid = Id::Pid(Pid::from_raw(child.id().try_into().unwrap()));
+        waitid(pid, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+        let limits = Limits::new().drain(Duration::ZERO);
+        let output = child.output(&limits).unwrap();
+        (output.stdout.len(), output.complete)
+    };
+    let read = [empty(), empty(), empty()];
+    assert_eq!(read, [(BYTES, true); 3]);
+    without_pidfds(|| assert_eq!(empty(), (BYTES, true)));
 }
