@@ -17,7 +17,9 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, exit, id};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The result of a system call; -1 ends the program with the reason.
@@ -122,6 +124,7 @@ fn main() {
             }
             "respawn{" => {
                 let (words, tail) = block(rest);
+                program();
                 std::thread::spawn(move || respawn(&words));
                 rest = tail;
             }
@@ -191,9 +194,15 @@ fn block<'a>(words: &'a [&'a str]) -> (String, &'a [&'a str]) {
     (words[..end].join(" "), &words[end + 1..])
 }
 
+/// The path of this program. Once the leader has exited it cannot be asked for any more.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| std::env::current_exe().unwrap())
+}
+
 /// This program again, with the same arguments.
 fn again(spec: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = Command::new(program());
     command
         .args(std::env::args_os().skip(1))
         .env("STUBBORN", spec);

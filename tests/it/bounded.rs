@@ -465,3 +465,33 @@ fn no_byte_in_the_pipe_is_lost_without_drain_time() {
     assert_eq!(read, [(BYTES, true); 3]);
     without_pidfds(|| assert_eq!(empty(), (BYTES, true)));
 }
+
+/// One whose leader has exited shows as a zombie, and yet its other threads run. It is stopped like
+/// any other before the first of its children is killed, even if there is no time to see it stop.
+#[test]
+fn a_leaderless_respawner_is_stopped_before_its_children_are_killed() {
+    if !alone!(a_leaderless_respawner_is_stopped_before_its_children_are_killed in OWN_PIDS) {
+        return;
+    }
+    // It needs a moment to see its child end, and does not always get it.
+    for _ in 0..runs(15) {
+        // The child that it would start again is the newest and the first to be killed, long before
+        // its parent.
+        let mut victim = Victim::start("{ wide=300 respawn{ } leader-exits }");
+        let pids = descendant_pids(victim.pid()).unwrap();
+        assert_eq!(pids.len(), 302);
+        eventually("the leader exits", || states(pids[0])[0] == 'Z');
+        let now = Kill::now().verify_within(Duration::ZERO);
+        let found = match now.tree(victim.pid()) {
+            Ok(report) => report.len(),
+            Err(e) => e.survivors().len() + e.report().map_or(0, Report::len),
+        };
+        let all = pids.len() + 1;
+        if found < all {
+            println!("skipped: {found} of {all} were found without time");
+            continue;
+        }
+        // All of them got SIGKILL. This is the end-of-file, or what a new child says.
+        assert_eq!(victim.line(), "");
+    }
+}
