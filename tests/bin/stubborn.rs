@@ -17,7 +17,9 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, exit, id};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The result of a system call; -1 ends the program with the reason.
@@ -114,11 +116,15 @@ fn main() {
                 }
             }
             "crowd" => crowd = fork_crowd(value.parse().unwrap()),
+            "brood" => brood(value.parse().unwrap()),
             "reuse" => reuse(value.parse().unwrap(), &mut said),
             "exit" | "stop" | "spin" | "leader-exits" | "churn" | "shed" | "execs" | "trace"
-            | "storm" | "leapfrog" | "pair" | "partner" | "vfork" | "let-go" => after.push(word),
+            | "storm" | "leapfrog" | "pair" | "partner" | "vfork" | "let-go" | "stuck-init" => {
+                after.push(word);
+            }
             "respawn{" => {
                 let (words, tail) = block(rest);
+                program();
                 std::thread::spawn(move || respawn(&words));
                 rest = tail;
             }
@@ -156,6 +162,7 @@ fn main() {
             ("execs", _) => exec_by_thread(),
             ("vfork", _) => vfork(),
             ("let-go", pid) => let_go(pid.parse().unwrap()),
+            ("stuck-init", how) => stuck_init(how == "leaderless"),
             ("churn", threads) => {
                 for _ in 1..threads.parse().unwrap() {
                     std::thread::spawn(churn);
@@ -187,9 +194,15 @@ fn block<'a>(words: &'a [&'a str]) -> (String, &'a [&'a str]) {
     (words[..end].join(" "), &words[end + 1..])
 }
 
+/// The path of this program. Once the leader has exited it cannot be asked for any more.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| std::env::current_exe().unwrap())
+}
+
 /// This program again, with the same arguments.
 fn again(spec: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = Command::new(program());
     command
         .args(std::env::args_os().skip(1))
         .env("STUBBORN", spec);
@@ -410,6 +423,81 @@ fn deep(levels: u32) {
     let mut byte = 0_u8;
     sys!(libc::read(pipe[0], (&raw mut byte).cast(), 1));
     sys!(libc::close(pipe[0]));
+}
+
+/// Forks so many children that obey SIGTERM, each with one child that ignores it. Returns when all are
+/// there.
+fn brood(children: u32) {
+    let mut pipe = [0; 2];
+    sys!(libc::pipe(pipe.as_mut_ptr()));
+    for _ in 0..children {
+        if sys!(libc::fork()) == 0 {
+            if sys!(libc::fork()) == 0 {
+                // SAFETY: SIG_IGN runs no code of ours.
+                unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+            }
+            sys!(libc::close(pipe[1]));
+            idle();
+        }
+    }
+    sys!(libc::close(pipe[1]));
+    // End-of-file: each of them has closed its end.
+    let mut byte = 0_u8;
+    sys!(libc::read(pipe[0], (&raw mut byte).cast(), 1));
+    sys!(libc::close(pipe[0]));
+}
+
+/// Makes a PID namespace whose init is stuck exiting without a memory map, and says `stuck PID`.
+///
+/// An exiting init waits until every process of its namespace was reaped. Here one of them is a
+/// zombie of this process, which is outside of the namespace and never reaps it. Init goes on when
+/// this process ends.
+fn stuck_init(is_leaderless: bool) {
+    sys!(libc::unshare(libc::CLONE_NEWPID));
+    let mut pipe = [0; 2];
+    sys!(libc::pipe(pipe.as_mut_ptr()));
+    // The first child is the init of the namespace.
+    let init = sys!(libc::fork());
+    if init == 0 {
+        sys!(libc::close(pipe[1]));
+        let mut byte = 0_u8;
+        sys!(libc::read(pipe[0], (&raw mut byte).cast(), 1));
+        if is_leaderless {
+            std::thread::spawn(exit_after_leader);
+            // SAFETY: ends this thread alone; the other one owns nothing of its stack.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+        }
+        // SAFETY: ends this process at once.
+        unsafe { libc::_exit(0) };
+    }
+    let member = sys!(libc::fork());
+    if member == 0 {
+        sys!(libc::close(pipe[1]));
+        loop {
+            // SAFETY: no arguments.
+            unsafe { libc::pause() };
+        }
+    }
+    // End-of-file tells init to exit. It kills the member after it has let go of its memory map.
+    sys!(libc::close(pipe[1]));
+    // SAFETY: all fields are integers, for which zero is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let (who, how) = (member.unsigned_abs(), libc::WEXITED | libc::WNOWAIT);
+    sys!(libc::waitid(libc::P_PID, who, &raw mut info, how));
+    say(&format!("stuck {init}"));
+}
+
+/// Ends the process as soon as its leader has exited.
+fn exit_after_leader() {
+    let leader_runs = || {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        !stat[stat.rfind(')').unwrap()..].starts_with(") Z")
+    };
+    while leader_runs() {
+        std::thread::yield_now();
+    }
+    // SAFETY: ends this process at once.
+    unsafe { libc::_exit(0) };
 }
 
 /// Keeps so many children, and without pause puts a new one in the oldest one's place. Unlike those

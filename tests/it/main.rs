@@ -4,6 +4,7 @@
 
 mod anywhere;
 mod as_module;
+mod bounded;
 mod cgroup;
 mod child;
 mod children;
