@@ -1,7 +1,8 @@
 //! The victim of the tests. What it does is said in the variable `STUBBORN`, so that its arguments
 //! are free to be anything: words, carried out in order, and `{ words }` for a child, `thread{ words }`
 //! for a child forked by a thread that is not the leader and lives on, `respawn{ words }` for a child
-//! that is started again whenever it ends.
+//! that is started again whenever it ends, `job{ words }` for a child in the group that the first of
+//! these leads, as a shell starts a pipeline.
 //!
 //! When a process of the tree has done its words it writes `ready PID [PORT]` to standard output,
 //! which all inherit: end-of-file there says that all are gone. It answers `ping` with `pong PID`, and
@@ -51,6 +52,7 @@ fn main() {
     let mut locks = Vec::new();
     let mut memory = Vec::new();
     let mut crowd = String::new();
+    let mut job = None;
     let mut rest = words.as_slice();
     while let Some((&word, tail)) = rest.split_first() {
         rest = tail;
@@ -58,6 +60,7 @@ fn main() {
         match verb {
             "{" => rest = child(rest, false),
             "thread{" => rest = child(rest, true),
+            "job{" => rest = start_job(rest, &mut job),
             "ignore" => {
                 let signal = match value {
                     "TERM" => libc::SIGTERM,
@@ -116,7 +119,9 @@ fn main() {
             "crowd" => crowd = fork_crowd(value.parse().unwrap()),
             "reuse" => reuse(value.parse().unwrap(), &mut said),
             "exit" | "stop" | "spin" | "leader-exits" | "churn" | "shed" | "execs" | "trace"
-            | "storm" | "leapfrog" | "pair" | "partner" | "vfork" | "let-go" => after.push(word),
+            | "storm" | "leapfrog" | "pair" | "partner" | "vfork" | "let-go" | "follow" => {
+                after.push(word);
+            }
             "respawn{" => {
                 let (words, tail) = block(rest);
                 std::thread::spawn(move || respawn(&words));
@@ -155,6 +160,7 @@ fn main() {
             ("partner", parent) => partner(parent.parse().unwrap()),
             ("execs", _) => exec_by_thread(),
             ("vfork", _) => vfork(),
+            ("follow", _) => follow(job.unwrap()),
             ("let-go", pid) => let_go(pid.parse().unwrap()),
             ("churn", threads) => {
                 for _ in 1..threads.parse().unwrap() {
@@ -217,6 +223,30 @@ fn child<'a>(words: &'a [&'a str], by_thread: bool) -> &'a [&'a str] {
         start();
     }
     rest
+}
+
+/// Starts this program again in the group of the first job, or as the first job, for the words up to
+/// the closing brace, and returns those after it.
+fn start_job<'a>(words: &'a [&'a str], first: &mut Option<libc::pid_t>) -> &'a [&'a str] {
+    let (spec, rest) = block(words);
+    let mut command = again(&spec);
+    let started = command.process_group(first.unwrap_or(0)).spawn().unwrap();
+    first.get_or_insert(started.id().try_into().unwrap());
+    rest
+}
+
+/// Exits when a child has ended, and leaves the child unreaped.
+fn follow(child: libc::pid_t) -> ! {
+    // SAFETY: all fields are integers and pointers, for which zero is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let how = libc::WEXITED | libc::WNOWAIT;
+    sys!(libc::waitid(
+        libc::P_PID,
+        child.unsigned_abs(),
+        &raw mut info,
+        how
+    ));
+    exit(0);
 }
 
 /// Starts a child anew whenever it ends.

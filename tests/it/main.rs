@@ -23,5 +23,6 @@ mod proc_missing;
 mod refusal;
 mod registry;
 mod respawn;
+mod strangers;
 mod torture;
 mod tree;
