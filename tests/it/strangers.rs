@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use nix::unistd::{Pid, getpgid};
-use process_kill::child::adopt_orphans;
+use nix::unistd::{ForkResult, Pid, fork, getpgid};
+use process_kill::child::{Group, Registry, adopt_orphans};
 use process_kill::{Kill, Outcome};
 
+use super::child::Crew;
 use super::fixture::{PATIENCE, Victim, alone, eventually, outcomes, patient, states};
 use super::tree::unmoved;
 
@@ -136,4 +137,62 @@ fn an_orphan_in_a_group_that_a_zombie_of_the_caller_leads_is_killed() {
         );
         victim.all_gone();
     }
+}
+
+/// Runs `f` in a forked copy of this program, which exits then.
+fn in_a_copy(f: impl FnOnce()) {
+    // SAFETY: no other thread of this program holds a lock that the copy needs: the one that runs the
+    // tests waits for this one.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+            // SAFETY: ends the copy at once, so nothing else is dropped in it.
+            unsafe { libc::_exit(i32::from(result.is_err())) }
+        }
+        ForkResult::Parent { child } => {
+            let status = nix::sys::wait::waitpid(child, None).unwrap();
+            assert_eq!(status, nix::sys::wait::WaitStatus::Exited(child, 0));
+        }
+    }
+}
+
+#[test]
+fn a_managed_child_dropped_by_a_forked_copy_of_the_caller_lives_on() {
+    if !alone!(a_managed_child_dropped_by_a_forked_copy_of_the_caller_lives_on) {
+        return;
+    }
+    for group in [Group::New, Group::NewSession, Group::Inherit] {
+        let mut crew = Crew::start("", group);
+        let managed = &raw const crew.managed;
+        // SAFETY: the copy has memory of its own and exits without dropping its `crew`.
+        in_a_copy(|| drop(unsafe { managed.read() }));
+        assert!(crew.answers(), "{group:?}");
+    }
+}
+
+#[test]
+fn a_registry_killed_by_a_forked_copy_of_the_caller_kills_nothing() {
+    if !alone!(a_registry_killed_by_a_forked_copy_of_the_caller_kills_nothing) {
+        return;
+    }
+    let registry = Registry::new();
+    let mut crew = Crew::start("", Group::New);
+    let mut group = Victim::start("setpgid");
+    let tickets = [
+        registry.add(&crew.managed).unwrap(),
+        registry.add_group(group.pid()).unwrap(),
+    ];
+    // Whether that is an error is another question.
+    in_a_copy(|| drop(registry.kill_all(&Kill::now())));
+    assert!(crew.answers());
+    assert!(group.answers());
+    // Here it still kills.
+    let report = registry.kill_all(&patient()).unwrap();
+    assert_eq!(
+        report.pids(Outcome::Killed),
+        [crew.managed.id(), group.pid()]
+    );
+    drop(tickets);
+    crew.all_gone();
+    group.all_gone();
 }
