@@ -4,7 +4,8 @@
 //! that is started again whenever it ends, `job{ words }` for a child in the group that the first of
 //! these leads, as a shell starts a pipeline.
 //!
-//! When a process of the tree has done its words it writes `ready PID [PORT]` to standard output,
+//! When a process of the tree has done its words it writes `ready PID [NUMBER]` to standard output,
+//! the number being that of a port (`listen`) or of a descriptor (`held-fork`),
 //! which all inherit: end-of-file there says that all are gone. It answers `ping` with `pong PID`, and
 //! ends at end-of-file on standard input, or after five minutes.
 //!
@@ -110,6 +111,12 @@ fn main() {
                 }
             }
             "heir" => heir(value == "stay"),
+            "held-fork" => {
+                said += &format!(" {}", hold_forks());
+                after.push(word);
+            }
+            // For its children only.
+            "unshare-pid" => drop(sys!(libc::unshare(libc::CLONE_NEWPID))),
             "deep" => deep(value.parse().unwrap()),
             "wide" => {
                 for _ in 0..value.parse().unwrap() {
@@ -159,7 +166,8 @@ fn main() {
             ("pair", _) => respawn(&format!("partner={}", id())),
             ("partner", parent) => partner(parent.parse().unwrap()),
             ("execs", _) => exec_by_thread(),
-            ("vfork", _) => vfork(),
+            ("vfork", how) => vfork(how == "quiet"),
+            ("held-fork", _) => drop(idle_child()),
             ("follow", _) => follow(job.unwrap()),
             ("let-go", pid) => let_go(pid.parse().unwrap()),
             ("churn", threads) => {
@@ -481,17 +489,53 @@ fn exec_by_thread() -> ! {
 }
 
 /// Forks by vfork(2) a child that does nothing, and so sleeps in state D until that is gone; says
-/// `vforked PID`.
-fn vfork() {
-    extern "C" fn child(_: *mut libc::c_void) -> libc::c_int {
-        say(&format!("vforked {}", id()));
+/// `vforked PID` unless it is to be `quiet`.
+fn vfork(quiet: bool) {
+    extern "C" fn child(quiet: *mut libc::c_void) -> libc::c_int {
+        if quiet.is_null() {
+            say(&format!("vforked {}", id()));
+        }
         idle()
     }
     let mut stack = vec![0_u128; 8192];
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     let top = stack.as_mut_ptr_range().end;
     // The child has this stack to itself: its parent does not run while it lives.
-    sys!(libc::clone(child, top.cast(), flags, std::ptr::null_mut()));
+    let quiet = std::ptr::without_provenance_mut(usize::from(quiet));
+    sys!(libc::clone(child, top.cast(), flags, quiet));
+}
+
+/// Makes each fork(2) of this process sleep in state D before the child exists, until the event of it
+/// is read from the userfaultfd(2) that is returned. SIGKILL ends such a fork without a child.
+fn hold_forks() -> libc::c_int {
+    /// `struct uffdio_api` and `struct uffdio_register` of linux/userfaultfd.h, and their ioctl(2)s.
+    const API: libc::Ioctl = 0xc018_aa3f_u32 as libc::Ioctl;
+    const REGISTER: libc::Ioctl = 0xc020_aa00_u32 as libc::Ioctl;
+    const VERSION: u64 = 0xaa;
+    const EVENT_FORK: u64 = 1 << 1;
+    const MISSING: u64 = 1 << 0;
+    const SIZE: usize = 1 << 16;
+    // SAFETY: a new private mapping, which is never touched.
+    let memory = unsafe {
+        let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        libc::mmap(
+            std::ptr::null_mut(),
+            SIZE,
+            libc::PROT_READ | libc::PROT_WRITE,
+            private,
+            -1,
+            0,
+        )
+    };
+    assert!(memory != libc::MAP_FAILED);
+    // Without O_NONBLOCK it cannot be polled.
+    let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+    let fd = sys!(libc::syscall(libc::SYS_userfaultfd, flags)) as libc::c_int;
+    let mut api = [VERSION, EVENT_FORK, 0];
+    sys!(libc::ioctl(fd, API, api.as_mut_ptr()));
+    let mut register = [memory as u64, SIZE as u64, MISSING, 0];
+    sys!(libc::ioctl(fd, REGISTER, register.as_mut_ptr()));
+    fd
 }
 
 /// On SIGTERM forks a child that ignores it and says `heir`; ends then unless it is to `stay`.

@@ -20,6 +20,7 @@ mod matching;
 mod no_pidfd;
 mod output;
 mod proc_missing;
+mod proven;
 mod refusal;
 mod registry;
 mod respawn;
