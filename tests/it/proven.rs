@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use process_kill::Kill;
 
-use super::fixture::{PATIENCE, Victim, eventually, is_root, readable, runs, states};
+use super::fixture::{
+    OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, readable, runs, states, stubborn,
+};
 
 /// More than enough for a pipe to be at its end whose last holder is gone already.
 const MOMENT: Duration = Duration::from_millis(200);
@@ -118,4 +120,39 @@ fn a_fork_that_is_under_way_until_the_end_is_killed() {
     Kill::now().tree(victim.pid()).unwrap();
     assert!(!fork.release());
     victim.all_gone();
+}
+
+/// Each process of a chain forks the next one and exits. It is often over before a scan of /proc gets
+/// to it, and the next one may have a number that the scan has passed: so scans come back empty while
+/// the chain goes on.
+#[test]
+fn a_search_that_met_a_chain_of_forks_is_not_believed_empty() {
+    let name = "a_search_that_met_a_chain_of_forks_is_not_believed_empty";
+    if !is_root(name)
+        || !alone!(a_search_that_met_a_chain_of_forks_is_not_believed_empty in OWN_PIDS)
+    {
+        return;
+    }
+    let (mut oks, mut false_oks) = (0, 0);
+    for round in 0..runs(12) {
+        let mut chains: Vec<Victim> = (0..=round % 3)
+            .map(|_| {
+                let mut chain = stubborn("leapfrog");
+                chain.arg("chained");
+                Victim::spawn(chain)
+            })
+            .collect();
+        let kill = Kill::now().verify_within(Duration::from_millis(100));
+        let ended = kill.matching("^[^ ]*/stubborn chained$");
+        oks += u32::from(ended.is_ok());
+        if ended.is_ok() && !chains.iter_mut().all(|chain| chain.is_all_gone(MOMENT)) {
+            false_oks += 1;
+        }
+        for chain in &mut chains {
+            chain.let_go();
+            chain.all_gone();
+        }
+    }
+    println!("{oks} times Ok");
+    assert_eq!(false_oks, 0);
 }
