@@ -1,9 +1,11 @@
 //! The victim of the tests. What it does is said in the variable `STUBBORN`, so that its arguments
 //! are free to be anything: words, carried out in order, and `{ words }` for a child, `thread{ words }`
 //! for a child forked by a thread that is not the leader and lives on, `respawn{ words }` for a child
-//! that is started again whenever it ends.
+//! that is started again whenever it ends, `job{ words }` for a child in the group that the first of
+//! these leads, as a shell starts a pipeline.
 //!
-//! When a process of the tree has done its words it writes `ready PID [PORT]` to standard output,
+//! When a process of the tree has done its words it writes `ready PID [NUMBER]` to standard output,
+//! the number being that of a port (`listen`) or of a descriptor (`held-fork`),
 //! which all inherit: end-of-file there says that all are gone. It answers `ping` with `pong PID`, and
 //! ends at end-of-file on standard input, or after five minutes.
 //!
@@ -53,6 +55,7 @@ fn main() {
     let mut locks = Vec::new();
     let mut memory = Vec::new();
     let mut crowd = String::new();
+    let mut job = None;
     let mut rest = words.as_slice();
     while let Some((&word, tail)) = rest.split_first() {
         rest = tail;
@@ -60,6 +63,7 @@ fn main() {
         match verb {
             "{" => rest = child(rest, false),
             "thread{" => rest = child(rest, true),
+            "job{" => rest = start_job(rest, &mut job),
             "ignore" => {
                 let signal = match value {
                     "TERM" => libc::SIGTERM,
@@ -109,6 +113,12 @@ fn main() {
                 }
             }
             "heir" => heir(value == "stay"),
+            "held-fork" => {
+                said += &format!(" {}", hold_forks());
+                after.push(word);
+            }
+            // For its children only.
+            "unshare-pid" => drop(sys!(libc::unshare(libc::CLONE_NEWPID))),
             "deep" => deep(value.parse().unwrap()),
             "wide" => {
                 for _ in 0..value.parse().unwrap() {
@@ -119,7 +129,8 @@ fn main() {
             "brood" => brood(value.parse().unwrap()),
             "reuse" => reuse(value.parse().unwrap(), &mut said),
             "exit" | "stop" | "spin" | "leader-exits" | "churn" | "shed" | "execs" | "trace"
-            | "storm" | "leapfrog" | "pair" | "partner" | "vfork" | "let-go" | "stuck-init" => {
+            | "storm" | "leapfrog" | "pair" | "partner" | "vfork" | "let-go" | "stuck-init"
+            | "follow" => {
                 after.push(word);
             }
             "respawn{" => {
@@ -160,7 +171,9 @@ fn main() {
             ("pair", _) => respawn(&format!("partner={}", id())),
             ("partner", parent) => partner(parent.parse().unwrap()),
             ("execs", _) => exec_by_thread(),
-            ("vfork", _) => vfork(),
+            ("vfork", how) => vfork(how == "quiet"),
+            ("held-fork", _) => drop(idle_child()),
+            ("follow", _) => follow(job.unwrap()),
             ("let-go", pid) => let_go(pid.parse().unwrap()),
             ("stuck-init", how) => stuck_init(how == "leaderless"),
             ("churn", threads) => {
@@ -230,6 +243,30 @@ fn child<'a>(words: &'a [&'a str], by_thread: bool) -> &'a [&'a str] {
         start();
     }
     rest
+}
+
+/// Starts this program again in the group of the first job, or as the first job, for the words up to
+/// the closing brace, and returns those after it.
+fn start_job<'a>(words: &'a [&'a str], first: &mut Option<libc::pid_t>) -> &'a [&'a str] {
+    let (spec, rest) = block(words);
+    let mut command = again(&spec);
+    let started = command.process_group(first.unwrap_or(0)).spawn().unwrap();
+    first.get_or_insert(started.id().try_into().unwrap());
+    rest
+}
+
+/// Exits when a child has ended, and leaves the child unreaped.
+fn follow(child: libc::pid_t) -> ! {
+    // SAFETY: all fields are integers and pointers, for which zero is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let how = libc::WEXITED | libc::WNOWAIT;
+    sys!(libc::waitid(
+        libc::P_PID,
+        child.unsigned_abs(),
+        &raw mut info,
+        how
+    ));
+    exit(0);
 }
 
 /// Starts a child anew whenever it ends.
@@ -539,17 +576,53 @@ fn exec_by_thread() -> ! {
 }
 
 /// Forks by vfork(2) a child that does nothing, and so sleeps in state D until that is gone; says
-/// `vforked PID`.
-fn vfork() {
-    extern "C" fn child(_: *mut libc::c_void) -> libc::c_int {
-        say(&format!("vforked {}", id()));
+/// `vforked PID` unless it is to be `quiet`.
+fn vfork(quiet: bool) {
+    extern "C" fn child(quiet: *mut libc::c_void) -> libc::c_int {
+        if quiet.is_null() {
+            say(&format!("vforked {}", id()));
+        }
         idle()
     }
     let mut stack = vec![0_u128; 8192];
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     let top = stack.as_mut_ptr_range().end;
     // The child has this stack to itself: its parent does not run while it lives.
-    sys!(libc::clone(child, top.cast(), flags, std::ptr::null_mut()));
+    let quiet = std::ptr::without_provenance_mut(usize::from(quiet));
+    sys!(libc::clone(child, top.cast(), flags, quiet));
+}
+
+/// Makes each fork(2) of this process sleep in state D before the child exists, until the event of it
+/// is read from the userfaultfd(2) that is returned. SIGKILL ends such a fork without a child.
+fn hold_forks() -> libc::c_int {
+    /// `struct uffdio_api` and `struct uffdio_register` of linux/userfaultfd.h, and their ioctl(2)s.
+    const API: libc::Ioctl = 0xc018_aa3f_u32 as libc::Ioctl;
+    const REGISTER: libc::Ioctl = 0xc020_aa00_u32 as libc::Ioctl;
+    const VERSION: u64 = 0xaa;
+    const EVENT_FORK: u64 = 1 << 1;
+    const MISSING: u64 = 1 << 0;
+    const SIZE: usize = 1 << 16;
+    // SAFETY: a new private mapping, which is never touched.
+    let memory = unsafe {
+        let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        libc::mmap(
+            std::ptr::null_mut(),
+            SIZE,
+            libc::PROT_READ | libc::PROT_WRITE,
+            private,
+            -1,
+            0,
+        )
+    };
+    assert!(memory != libc::MAP_FAILED);
+    // Without O_NONBLOCK it cannot be polled.
+    let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+    let fd = sys!(libc::syscall(libc::SYS_userfaultfd, flags)) as libc::c_int;
+    let mut api = [VERSION, EVENT_FORK, 0];
+    sys!(libc::ioctl(fd, API, api.as_mut_ptr()));
+    let mut register = [memory as u64, SIZE as u64, MISSING, 0];
+    sys!(libc::ioctl(fd, REGISTER, register.as_mut_ptr()));
+    fd
 }
 
 /// On SIGTERM forks a child that ignores it and says `heir`; ends then unless it is to `stay`.

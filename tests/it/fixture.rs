@@ -155,6 +155,24 @@ impl Victim {
 }
 
 impl Victim {
+    /// Whether all of the tree are gone, told as by [`Victim::all_gone`].
+    pub fn is_all_gone(&mut self, within: Duration) -> bool {
+        let end = Instant::now() + within;
+        let mut said = [0; 4096];
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let mut fds = [PollFd::new(self.out.get_ref().as_fd(), PollFlags::POLLIN)];
+            let is_silent = self.out.buffer().is_empty()
+                && poll(&mut fds, PollTimeout::try_from(left).unwrap()) == Ok(0);
+            if is_silent {
+                return false;
+            }
+            if self.out.read(&mut said).unwrap() == 0 {
+                return true;
+            }
+        }
+    }
+
     /// Waits until the first process is a zombie, and leaves it so.
     pub fn until_zombie(&self) {
         let pid = Pid::from_raw(self.pid().try_into().unwrap());

@@ -47,7 +47,7 @@ fn is_going(pid: u32) -> bool {
 }
 
 /// Runs `f` and looks without pause at these processes: none is ever seen stopped, and all live on.
-fn unmoved<T: Send>(pids: &[u32], f: impl FnOnce() -> T + Send) -> T {
+pub fn unmoved<T: Send>(pids: &[u32], f: impl FnOnce() -> T + Send) -> T {
     let over = AtomicBool::new(false);
     let seen = Mutex::new(Vec::<u32>::new());
     let done = thread::scope(|scope| {
