@@ -18,8 +18,8 @@
 //!
 //! - A vfork(2) parent sleeps in D until its child has executed or exited. It is still if that child
 //!   is a member.
-//! - A member that is in D when the time is over gets SIGKILL, which does abort a fork. If the counter
-//!   has not moved since the pass in which its children were listed, none is missing.
+//! - A member that is in D when the time is over gets SIGKILL, which does abort a fork; see
+//!   [`end_forks`].
 
 use std::time::Duration;
 
@@ -73,11 +73,7 @@ pub(super) fn freeze(
             return Ok(Proof::BEST_EFFORT);
         }
         if deadline.has_passed() {
-            for &index in &pass.uninterruptible {
-                targets.signal_one(index, &[SIGKILL], Outcome::Killed);
-            }
-            // Nothing was forked since its children were listed, and nothing will be.
-            return match pass.is_quiet && kin.only_strangers_since(targets, before)? {
+            return match pass.is_quiet && end_forks(targets, kin, &pass.uninterruptible)? {
                 true => Ok(Proof::BEST_EFFORT),
                 false => Ok(Proof::NONE),
             };
@@ -150,6 +146,32 @@ fn visit(
         pass.uninterruptible.push(index);
     }
     Ok(())
+}
+
+/// Sends SIGKILL to members in state D. True: none of them has a child that is not known.
+///
+/// It is proven so: the threads of a member have not run while its children were listed, so no fork
+/// of theirs came to its end meanwhile. A fork that ended between the list and SIGKILL was given its
+/// number in that time, and the counter would have moved.
+fn end_forks(targets: &mut Targets<'_>, kin: &mut Kin, members: &[usize]) -> Result<bool> {
+    let before = newest(targets)?;
+    let mut listing = Listing::default();
+    let mut is_proven = true;
+    for &index in members {
+        if let Some(pid) = targets.live(index) {
+            let asleep = times_run(targets, pid)?;
+            let children = listing.children(pid, targets)?;
+            is_proven &= children.into_iter().all(|child| targets.has_live(child));
+            is_proven &= times_run(targets, pid)? == asleep;
+        }
+        targets.signal_one(index, &[SIGKILL], Outcome::Killed);
+    }
+    Ok(is_proven && kin.only_strangers_since(targets, before)?)
+}
+
+fn times_run(targets: &mut Targets<'_>, pid: Pid) -> Result<Vec<(Pid, u64)>> {
+    let times = targets.proc()?.process(pid).times_run();
+    times.map_err(|e| Error::io(format!("read process {}", pid.get()), e))
 }
 
 /// Whether each thread in state D may be in vfork(2): there are as many children that share the

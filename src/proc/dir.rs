@@ -214,6 +214,27 @@ impl<'p> ProcessDir<'p> {
         Ok(count)
     }
 
+    /// How often each thread was given a processor and left it again (proc_pid_status(5)).
+    pub(crate) fn times_run(&self) -> io::Result<Vec<(Pid, u64)>> {
+        let mut status = Vec::new();
+        let mut times = Vec::new();
+        for tid in self.threads()?.unwrap_or_default() {
+            if self.read_of_thread(tid, "status", &mut status)? {
+                let switches = [
+                    &b"voluntary_ctxt_switches:"[..],
+                    b"nonvoluntary_ctxt_switches:",
+                ];
+                let switches = switches.map(|key| field(&status, key));
+                let switches = switches.map(|n| n.and_then(|n| number::<u64>(n.trim_ascii())));
+                let [Some(waits), Some(preemptions)] = switches else {
+                    return Err(malformed());
+                };
+                times.push((tid, waits + preemptions));
+            }
+        }
+        Ok(times)
+    }
+
     /// Appends the children that one thread forked. An error of kind `NotFound` says that the thread
     /// is gone or that the kernel was built without CONFIG_PROC_CHILDREN.
     pub(crate) fn children(

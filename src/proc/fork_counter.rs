@@ -47,14 +47,14 @@ impl Proc {
     }
 
     fn load_if_procfs(&self, path: &str, buf: &mut Vec<u8>) -> io::Result<bool> {
-        let file = self.with_room(|| {
-            with_path(format_args!("{path}"), |path| {
+        self.with_room(|| {
+            let file = with_path(format_args!("{path}"), |path| {
                 sys::openat(self.root.as_fd(), path)
-            })
-        })?;
-        buf.clear();
-        sys::read(file.as_fd(), buf)?;
-        Ok(path != "loadavg" || sys::file_system(file.as_fd())? == FileSystem::Proc)
+            })?;
+            buf.clear();
+            sys::read(file.as_fd(), buf)?;
+            Ok(path != "loadavg" || sys::file_system(file.as_fd())? == FileSystem::Proc)
+        })
     }
 
     /// Whether all that were born since are strangers and still there, and these were few. `is_stranger`

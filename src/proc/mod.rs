@@ -204,31 +204,36 @@ impl Proc {
         has_more: impl Fn(usize, usize) -> bool,
     ) -> io::Result<()> {
         const ROOM: usize = 4096;
-        let file = self.with_room(|| with_path(path, |path| sys::openat(dir, path)))?;
-        buf.clear();
-        loop {
-            if buf.capacity() - buf.len() < ROOM / 4 {
-                buf.reserve(ROOM.max(buf.len()));
+        self.with_room(|| {
+            let file = with_path(path, |path| sys::openat(dir, path))?;
+            buf.clear();
+            loop {
+                if buf.capacity() - buf.len() < ROOM / 4 {
+                    buf.reserve(ROOM.max(buf.len()));
+                }
+                let room = buf.capacity() - buf.len();
+                let got = sys::read(file.as_fd(), buf)?;
+                if !has_more(got, room) {
+                    return Ok(());
+                }
             }
-            let room = buf.capacity() - buf.len();
-            let got = sys::read(file.as_fd(), buf)?;
-            if !has_more(got, room) {
-                return Ok(());
-            }
-        }
+        })
     }
 
-    /// Opens something under /proc, with the spare descriptor if no other is free.
-    fn with_room<T>(&self, mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    /// Does something for which a descriptor is needed, with the spare one if no other is free.
+    fn with_room<T>(&self, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         let spare = self.spare.take().or_else(|| self.root.try_clone().ok());
-        match open() {
+        match attempt() {
             Err(e) if is_no_room(&e) && spare.is_some() => {
                 drop(spare);
-                open()
+                let result = attempt();
+                // At once, before a pidfd takes its place.
+                self.spare.set(self.root.try_clone().ok());
+                result
             }
-            opened => {
+            result => {
                 self.spare.set(spare);
-                opened
+                result
             }
         }
     }

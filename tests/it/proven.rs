@@ -64,7 +64,9 @@ impl HeldFork {
 #[test]
 fn a_child_whose_fork_is_under_way_is_not_missed() {
     // Events of forks are for CAP_SYS_PTRACE, whatever vm.unprivileged_userfaultfd says.
-    if !is_root("a_child_whose_fork_is_under_way_is_not_missed") {
+    if !is_root("a_child_whose_fork_is_under_way_is_not_missed")
+        || !alone!(a_child_whose_fork_is_under_way_is_not_missed in OWN_PIDS)
+    {
         return;
     }
     const ROUNDS: u32 = 20;
@@ -107,7 +109,9 @@ fn a_child_whose_fork_is_under_way_is_not_missed() {
 
 #[test]
 fn a_fork_that_is_under_way_until_the_end_is_killed() {
-    if !is_root("a_fork_that_is_under_way_until_the_end_is_killed") {
+    if !is_root("a_fork_that_is_under_way_until_the_end_is_killed")
+        || !alone!(a_fork_that_is_under_way_until_the_end_is_killed in OWN_PIDS)
+    {
         return;
     }
     let mut victim = Victim::start("{ held-fork }");
