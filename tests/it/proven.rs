@@ -1,17 +1,21 @@
 //! `Ok` is never false: what was not seen gone is an error, however rare the case.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use process_kill::Kill;
+use process_kill::child::adopt_orphans;
+use process_kill::{Coverage, ErrorKind, Kill, ProcessId, Reason};
 
 use super::fixture::{
-    OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, readable, runs, states, stubborn,
+    OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, patient, readable, reasons, runs,
+    states, stubborn,
 };
+use super::tree::unmoved;
 
 /// More than enough for a pipe to be at its end whose last holder is gone already.
 const MOMENT: Duration = Duration::from_millis(200);
@@ -130,16 +134,17 @@ fn a_fork_that_is_under_way_until_the_end_is_killed() {
 /// to it, and the next one may have a number that the scan has passed: so scans come back empty while
 /// the chain goes on.
 #[test]
-fn a_search_that_met_a_chain_of_forks_is_not_believed_empty() {
-    let name = "a_search_that_met_a_chain_of_forks_is_not_believed_empty";
-    if !is_root(name)
-        || !alone!(a_search_that_met_a_chain_of_forks_is_not_believed_empty in OWN_PIDS)
-    {
+fn a_search_for_chains_of_forks_is_never_falsely_ok() {
+    let name = "a_search_for_chains_of_forks_is_never_falsely_ok";
+    if !is_root(name) || !alone!(a_search_for_chains_of_forks_is_never_falsely_ok in OWN_PIDS) {
         return;
     }
-    let (mut oks, mut false_oks) = (0, 0);
-    for round in 0..runs(12) {
-        let mut chains: Vec<Victim> = (0..=round % 3)
+    const CHAINS: u32 = 5;
+    // Strangers, so that a scan takes its time.
+    let mut crowd = Victim::start("wide=100");
+    let (mut oks, mut false_oks, mut unmet) = (0, 0, 0);
+    for _ in 0..runs(12) {
+        let mut chains: Vec<Victim> = (0..CHAINS)
             .map(|_| {
                 let mut chain = stubborn("leapfrog");
                 chain.arg("chained");
@@ -148,15 +153,154 @@ fn a_search_that_met_a_chain_of_forks_is_not_believed_empty() {
             .collect();
         let kill = Kill::now().verify_within(Duration::from_millis(100));
         let ended = kill.matching("^[^ ]*/stubborn chained$");
-        oks += u32::from(ended.is_ok());
-        if ended.is_ok() && !chains.iter_mut().all(|chain| chain.is_all_gone(MOMENT)) {
-            false_oks += 1;
+        if let Ok(report) = ended {
+            oks += 1;
+            if !chains.iter_mut().all(|chain| chain.is_all_gone(MOMENT)) {
+                false_oks += 1;
+                unmet += u32::from(report.is_empty());
+            }
         }
         for chain in &mut chains {
             chain.let_go();
             chain.all_gone();
         }
     }
-    println!("{oks} times Ok");
-    assert_eq!(false_oks, 0);
+    assert!(crowd.answers());
+    assert_eq!(
+        false_oks, 0,
+        "of {oks} times Ok; {unmet} of these never met a chain"
+    );
+}
+
+/// A process in a PID namespace of its own, where it has the number that is asked for.
+struct Foreigner {
+    unshare: Child,
+    /// What it says to be its identity.
+    id: ProcessId,
+    out: BufReader<ChildStdout>,
+}
+
+impl Foreigner {
+    const INSIDE: &str = "PROCESS_KILL_TEST_FOREIGNER";
+
+    /// Starts the test again, which calls [`Foreigner::live`] there.
+    fn start(test: &str, number: u32) -> Foreigner {
+        let script = format!(
+            "echo {} > /proc/sys/kernel/ns_last_pid; \"$@\"; exit $?",
+            number - 1
+        );
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+        unshare.args(["sh", "-c", &script, "sh"]);
+        unshare.arg(std::env::current_exe().unwrap());
+        unshare.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+        unshare.env(Foreigner::INSIDE, "").stdin(Stdio::piped());
+        let mut unshare = unshare.stdout(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(unshare.stdout.take().unwrap());
+        let text = line_after(&mut out, "identity ");
+        let id: ProcessId = text.parse().unwrap();
+        assert_eq!((id.pid(), id.to_string()), (number, text));
+        Foreigner { unshare, id, out }
+    }
+
+    /// True in the namespace, when it is over there.
+    fn live() -> bool {
+        if std::env::var_os(Foreigner::INSIDE).is_none() {
+            return false;
+        }
+        let id = ProcessId::of(std::process::id()).unwrap().unwrap();
+        println!("\nidentity {id}");
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        println!("\nalive {}", !id.is_gone().unwrap());
+        true
+    }
+
+    fn is_alive(&mut self) -> bool {
+        // End-of-file is an answer too.
+        drop(self.unshare.stdin.take());
+        line_after(&mut self.out, "alive ") == "true"
+    }
+}
+
+impl Drop for Foreigner {
+    fn drop(&mut self) {
+        // Its namespace ends with it. It may have ended by itself.
+        let _ = self.unshare.kill();
+        let _ = self.unshare.wait();
+    }
+}
+
+/// The rest of the first line that begins so; empty if none does.
+fn line_after(out: &mut BufReader<ChildStdout>, word: &str) -> String {
+    let mut lines = out.lines().map(Result::unwrap);
+    let line = lines.find_map(|line| Some(line.strip_prefix(word)?.to_owned()));
+    line.unwrap_or_default()
+}
+
+#[test]
+fn an_identity_of_another_pid_namespace_is_a_survivor() {
+    let test = "an_identity_of_another_pid_namespace_is_a_survivor";
+    if !is_root(test) || Foreigner::live() {
+        return;
+    }
+    let mut namesake = Victim::start("");
+    let pid = namesake.pid();
+    let mut foreigner = Foreigner::start(&format!("proven::{test}"), pid);
+    let id = foreigner.id;
+    // In this namespace the number is another process's.
+    let soon = Duration::from_millis(100);
+    for kill in [Kill::now(), Kill::graceful().grace(soon)] {
+        let ended = unmoved(&[pid], || kill.verify_within(soon).processes(&[id]));
+        let error = ended.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Survivors);
+        assert_eq!(reasons(&error), [(pid, Reason::Unverifiable)]);
+        assert!(error.report().unwrap().is_empty());
+    }
+    assert!(namesake.answers());
+    assert!(foreigner.is_alive());
+}
+
+#[test]
+fn nobody_can_tell_whether_an_identity_of_another_pid_namespace_is_gone() {
+    let test = "nobody_can_tell_whether_an_identity_of_another_pid_namespace_is_gone";
+    if !is_root(test) || Foreigner::live() {
+        return;
+    }
+    let mut namesake = Victim::start("");
+    let mut foreigner = Foreigner::start(&format!("proven::{test}"), namesake.pid());
+    // The number is another process's here, and then nobody's.
+    let first = foreigner.id.is_gone();
+    namesake.let_go();
+    namesake.child().wait().unwrap();
+    let second = foreigner.id.is_gone();
+    assert!(foreigner.is_alive());
+    assert!(first.is_err() && second.is_err(), "{first:?} {second:?}");
+}
+
+/// The orphans of a PID namespace go to its own init, not to the caller who adopts all others.
+#[test]
+fn children_with_a_pid_namespace_of_their_own_are_no_exact_search() {
+    let name = "children_with_a_pid_namespace_of_their_own_are_no_exact_search";
+    if !is_root(name)
+        || !alone!(children_with_a_pid_namespace_of_their_own_are_no_exact_search in OWN_PIDS)
+    {
+        return;
+    }
+    adopt_orphans().unwrap();
+    for (spec, coverage) in [
+        ("{ wide=1 }", Coverage::Exact),
+        ("{ unshare-pid wide=1 }", Coverage::BestEffort),
+        // The caller's own child by now, and the only one that is of that namespace.
+        ("{ unshare-pid wide=1 exit }", Coverage::BestEffort),
+    ] {
+        for kill in [patient(), Kill::graceful().grace(PATIENCE)] {
+            let mut victim = Victim::start(spec);
+            if spec.contains("exit") {
+                eventually("the exit", || states(victim.others()[0]) == ['Z']);
+            }
+            let report = kill.children().unwrap();
+            assert_eq!(report.coverage(), coverage, "{spec}");
+            victim.all_gone();
+        }
+    }
 }
