@@ -6,12 +6,15 @@
 //! 3. The search is repeated until it is empty. An empty search is believed if no process was born
 //!    during it, or only strangers were ([fork counter](Newest)): then the coverage is `Exact`.
 //! 4. On a machine that forks without pause three empty searches in a row have to do, and the coverage
-//!    is `BestEffort`. That is no proof against chains of processes that fork and exit. A search that
-//!    met a newcomer (a process that matched and was not there before, or was gone before it could be
-//!    held) may have met such a chain: it is believed empty by the counter alone.
+//!    is `BestEffort`. That is no proof against chains of processes that fork and exit: each is gone
+//!    when a search gets to it. So the newest processes are looked at as they are born, for a moment
+//!    between the searches. If one of them matches, or a search met a newcomer (a process that matched
+//!    and was not there before, or was gone before it could be held), there may be a chain: then the
+//!    search is believed empty by the counter alone.
 
 use std::collections::HashSet;
 use std::io;
+use std::time::Duration;
 
 use super::super::error::{Error, Result};
 use super::super::find::pattern::{Buffers, Match, Pattern};
@@ -167,6 +170,26 @@ impl<M: Seek> Search<M> {
         }
     }
 
+    /// Looks at processes as they are born, for a moment. Each link of a chain has its turn as the
+    /// newest process, and its command line is there from the start.
+    fn watch_births(&mut self, targets: &mut Targets<'_>) -> Result<()> {
+        const MOMENT: Duration = Duration::from_millis(5);
+        let until = Deadline::after(MOMENT);
+        let proc = targets.proc()?;
+        let mut seen = None;
+        while !self.met_newcomer && !until.has_passed() {
+            let Some(newest) = proc.newest().ok().and_then(Newest::pid) else {
+                return Ok(());
+            };
+            // An error says nothing of the newest process, and the next search meets it again.
+            if seen.replace(newest) != Some(newest) && !self.spared.contains(&newest) {
+                let matches = self.seek.matches(newest, proc);
+                self.met_newcomer |= matches.is_ok_and(|matches| matches == Match::Yes);
+            }
+        }
+        Ok(())
+    }
+
     /// Searches until it is proven that nothing is left; `None`: there was something new.
     fn prove_empty(
         &mut self,
@@ -186,6 +209,7 @@ impl<M: Seek> Search<M> {
                 }
                 empty += 1;
             }
+            self.watch_births(targets)?;
             if empty >= IN_A_ROW && !self.met_newcomer {
                 return Ok(Some(Proof::BEST_EFFORT));
             }

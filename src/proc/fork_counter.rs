@@ -25,6 +25,11 @@ pub(crate) struct Newest(Option<u32>);
 impl Newest {
     /// As if the counter moved all the time.
     pub(crate) const UNKNOWN: Newest = Newest(None);
+
+    /// The number of the newest process or thread, which may be gone by now.
+    pub(crate) fn pid(self) -> Option<Pid> {
+        Pid::new(self.0?)
+    }
 }
 
 impl Proc {

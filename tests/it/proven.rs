@@ -293,7 +293,8 @@ fn children_with_a_pid_namespace_of_their_own_are_no_exact_search() {
         // The caller's own child by now, and the only one that is of that namespace.
         ("{ unshare-pid wide=1 exit }", Coverage::BestEffort),
     ] {
-        for kill in [patient(), Kill::graceful().grace(PATIENCE)] {
+        // The first process of a namespace ignores SIGTERM.
+        for kill in [patient(), patient().grace(MOMENT)] {
             let mut victim = Victim::start(spec);
             if spec.contains("exit") {
                 eventually("the exit", || states(victim.others()[0]) == ['Z']);
