@@ -31,7 +31,7 @@ mod output;
 mod pipe;
 mod registry;
 
-pub use output::{Ended, Limits, Output};
+pub use output::{Ended, Limits, Output, Stream};
 pub use registry::{Registry, Ticket};
 
 /// Makes the calling process adopt the orphans among its descendants (prctl(2)
@@ -228,6 +228,17 @@ impl Managed {
     pub fn wait(&mut self) -> Result<ExitStatus> {
         let pid = self.id();
         let waited = self.child().wait();
+        waited.map_err(|e| Error::io(format!("wait for child {pid}"), e))
+    }
+
+    /// Its true status if it has exited; `None`: it runs. It does not wait, and leaves the standard
+    /// input open.
+    ///
+    /// # Errors
+    /// `Io`: somebody else has reaped it.
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        let pid = self.id();
+        let waited = self.child().try_wait();
         waited.map_err(|e| Error::io(format!("wait for child {pid}"), e))
     }
 

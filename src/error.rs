@@ -1,10 +1,12 @@
 //! The one error type: opaque, with a kind to match on.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
-use super::report::{Report, Survivor};
+use super::report::{Reason, Report, Survivor};
 
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -18,6 +20,9 @@ pub enum ErrorKind {
     /// Every target that was found is gone, but more may be left: the set kept growing until the
     /// deadline. See [`Error::report`].
     Unproven,
+    /// More was found than [`Kill::at_most`](super::Kill::at_most) allows. Nothing was sent. See
+    /// [`Error::survivors`] for who was found.
+    TooMany,
     /// An argument that must not be acted on, or that means nothing. Nothing was sent.
     Refused,
     /// The pattern is empty, too large, or regcomp(3) refused it.
@@ -32,18 +37,32 @@ pub enum ErrorKind {
 
 /// Why a call did not end in "verified gone".
 ///
-/// `Display` names every survivor with pid, name and reason.
+/// `Display` names the first ten survivors with pid, name and reason, and how many more there are.
 pub struct Error(Box<Inner>);
 
 #[derive(Debug)]
-enum Inner {
+struct Inner {
+    what: What,
+    /// What a module above has to say of it.
+    more: Option<Box<dyn Any + Send + Sync>>,
+}
+
+#[derive(Debug)]
+enum What {
     Survivors {
         survivors: Vec<Survivor>,
         report: Report,
+        /// Since SIGKILL was first sent; `None`: it was not.
+        killed: Option<Duration>,
         /// False: more may be left than was found.
         is_complete: bool,
     },
     Unproven(Report),
+    TooMany {
+        found: Vec<Survivor>,
+        most: usize,
+        report: Report,
+    },
     Refused(Cow<'static, str>),
     Pattern(String),
     Proc(&'static str, Option<io::Error>),
@@ -56,116 +75,204 @@ impl Error {
     /// What went wrong, to match on.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
-        match *self.0 {
-            Inner::Survivors { .. } => ErrorKind::Survivors,
-            Inner::Unproven(_) => ErrorKind::Unproven,
-            Inner::Refused(_) => ErrorKind::Refused,
-            Inner::Pattern(_) => ErrorKind::Pattern,
-            Inner::Proc(..) => ErrorKind::Proc,
-            Inner::Io(..) => ErrorKind::Io,
+        match self.0.what {
+            What::Survivors { .. } => ErrorKind::Survivors,
+            What::Unproven(_) => ErrorKind::Unproven,
+            What::TooMany { .. } => ErrorKind::TooMany,
+            What::Refused(_) => ErrorKind::Refused,
+            What::Pattern(_) => ErrorKind::Pattern,
+            What::Proc(..) => ErrorKind::Proc,
+            What::Io(..) => ErrorKind::Io,
             #[cfg(feature = "tokio")]
-            Inner::Task(_) => ErrorKind::Task,
+            What::Task(_) => ErrorKind::Task,
         }
     }
 
-    /// Who is not gone and why, in the order first named or found. Empty for all kinds but
-    /// [`ErrorKind::Survivors`].
+    /// Who is not gone and why, in the order first named or found. For [`ErrorKind::TooMany`]: who was
+    /// found. Empty for all other kinds but [`ErrorKind::Survivors`].
     #[must_use]
     pub fn survivors(&self) -> &[Survivor] {
-        match &*self.0 {
-            Inner::Survivors { survivors, .. } => survivors,
+        match &self.0.what {
+            What::Survivors { survivors, .. } => survivors,
+            What::TooMany { found, .. } => found,
             _ => &[],
         }
     }
 
-    /// What did end. `Some` for [`ErrorKind::Survivors`] and [`ErrorKind::Unproven`].
+    /// What did end. `Some` for [`ErrorKind::Survivors`] and [`ErrorKind::Unproven`], and empty for
+    /// [`ErrorKind::TooMany`].
     #[must_use]
     pub fn report(&self) -> Option<&Report> {
-        match &*self.0 {
-            Inner::Survivors { report, .. } | Inner::Unproven(report) => Some(report),
+        match &self.0.what {
+            What::Survivors { report, .. }
+            | What::Unproven(report)
+            | What::TooMany { report, .. } => Some(report),
             _ => None,
         }
     }
 
-    pub(crate) fn survived(survivors: Vec<Survivor>, report: Report, is_complete: bool) -> Error {
-        Error(Box::new(Inner::Survivors {
+    pub(crate) fn survived(
+        survivors: Vec<Survivor>,
+        report: Report,
+        killed: Option<Duration>,
+        is_complete: bool,
+    ) -> Error {
+        Error::of(What::Survivors {
             survivors,
             report,
+            killed,
             is_complete,
-        }))
+        })
     }
 
     pub(crate) fn unproven(report: Report) -> Error {
-        Error(Box::new(Inner::Unproven(report)))
+        Error::of(What::Unproven(report))
+    }
+
+    pub(crate) fn too_many(found: Vec<Survivor>, most: usize, report: Report) -> Error {
+        Error::of(What::TooMany {
+            found,
+            most,
+            report,
+        })
     }
 
     pub(crate) fn refused(why: impl Into<Cow<'static, str>>) -> Error {
-        Error(Box::new(Inner::Refused(why.into())))
+        Error::of(What::Refused(why.into()))
     }
 
     pub(crate) fn pattern(why: String) -> Error {
-        Error(Box::new(Inner::Pattern(why)))
+        Error::of(What::Pattern(why))
     }
 
     pub(crate) fn proc(why: &'static str, source: Option<io::Error>) -> Error {
-        Error(Box::new(Inner::Proc(why, source)))
+        Error::of(What::Proc(why, source))
     }
 
     #[cfg(feature = "tokio")]
     pub(crate) fn task(why: String) -> Error {
-        Error(Box::new(Inner::Task(why)))
+        Error::of(What::Task(why))
     }
 
     pub(crate) fn io(doing: impl Into<Cow<'static, str>>, source: io::Error) -> Error {
-        Error(Box::new(Inner::Io(doing.into(), source)))
+        Error::of(What::Io(doing.into(), source))
+    }
+
+    fn of(what: What) -> Error {
+        Error(Box::new(Inner { what, more: None }))
+    }
+
+    pub(crate) fn with(mut self, more: impl Any + Send + Sync) -> Error {
+        self.0.more = Some(Box::new(more));
+        self
+    }
+
+    pub(crate) fn more<T: Any>(&self) -> Option<&T> {
+        self.0.more.as_ref()?.downcast_ref()
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &*self.0 {
-            Inner::Survivors {
+        match &self.0.what {
+            What::Survivors {
                 survivors,
                 report,
+                killed,
                 is_complete,
             } => {
                 let all = survivors.len() + report.len();
-                write!(f, "{} of {all} not gone", survivors.len())?;
-                for (i, survivor) in survivors.iter().enumerate() {
-                    write!(f, "{} {survivor}", if i == 0 { ":" } else { ";" })?;
+                write!(f, "{} of {} not gone ", survivors.len(), Processes(all))?;
+                match killed {
+                    Some(time) => write!(f, "{:.1} s after SIGKILL", time.as_secs_f64())?,
+                    None => write!(f, "after {:.1} s", report.elapsed().as_secs_f64())?,
                 }
+                list(survivors, f)?;
                 match is_complete {
                     true => Ok(()),
                     false => f.write_str("; more may be left than were found"),
                 }
             }
-            Inner::Unproven(report) => write!(
+            What::Unproven(report) => write!(
                 f,
-                "all {} that were found are gone, but more may be left: there were new ones until the \
-                 time was up",
-                report.len()
+                "not proven that all are gone: {} ended within {:.1} s, and new ones may be left",
+                Processes(report.len()),
+                report.elapsed().as_secs_f64()
             ),
-            Inner::Refused(why) => write!(f, "refused: {why}"),
-            Inner::Pattern(why) => write!(f, "bad pattern: {why}"),
-            Inner::Proc(why, _) => write!(f, "cannot use /proc: {why}"),
-            Inner::Io(doing, _) => write!(f, "cannot {doing}"),
+            What::TooMany { found, most, .. } => {
+                write!(
+                    f,
+                    "nothing was sent: found {}, at most {most} expected",
+                    Processes(found.len())
+                )?;
+                list(found, f)
+            }
+            What::Refused(why) => write!(f, "refused: {why}"),
+            What::Pattern(why) => write!(f, "bad pattern: {why}"),
+            What::Proc(why, _) => write!(f, "cannot use /proc: {why}"),
+            What::Io(doing, _) => write!(f, "cannot {doing}"),
             #[cfg(feature = "tokio")]
-            Inner::Task(why) => write!(f, "the task failed: {why}"),
+            What::Task(why) => write!(f, "the task failed: {why}"),
         }
+    }
+}
+
+struct Processes(usize);
+
+impl fmt::Display for Processes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 process"),
+            count => write!(f, "{count} processes"),
+        }
+    }
+}
+
+/// The first ten, and how many more.
+fn list(survivors: &[Survivor], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    const SHOWN: usize = 10;
+    for (i, survivor) in survivors.iter().take(SHOWN).enumerate() {
+        write!(f, "{} {survivor}", if i == 0 { ":" } else { ";" })?;
+    }
+    match survivors.len().saturating_sub(SHOWN) {
+        0 => Ok(()),
+        more => write!(f, "; and {more} more"),
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(&self.0.what, f)
     }
 }
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &*self.0 {
-            Inner::Proc(_, Some(source)) | Inner::Io(_, source) => Some(source),
+        match &self.0.what {
+            What::Proc(_, Some(source)) | What::Io(_, source) => Some(source),
             _ => None,
         }
+    }
+}
+
+/// The kind is that of the source for `Io`, `InvalidInput` for `Refused` and `Pattern`, `TimedOut` for
+/// `Survivors` and `Unproven` (`PermissionDenied` if that is why each survivor is left), `Unsupported`
+/// for `Proc`, and `Other` for the rest. The error itself is inside.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        let is_forbidden = |survivor: &Survivor| survivor.reason() == Reason::NotPermitted;
+        let kind = match &error.0.what {
+            What::Io(_, source) => source.kind(),
+            What::Refused(_) | What::Pattern(_) => io::ErrorKind::InvalidInput,
+            What::Survivors { survivors, .. } if survivors.iter().all(is_forbidden) => {
+                io::ErrorKind::PermissionDenied
+            }
+            What::Survivors { .. } | What::Unproven(_) => io::ErrorKind::TimedOut,
+            What::Proc(..) => io::ErrorKind::Unsupported,
+            What::TooMany { .. } => io::ErrorKind::Other,
+            #[cfg(feature = "tokio")]
+            What::Task(_) => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
     }
 }

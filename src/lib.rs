@@ -30,7 +30,7 @@ pub use find::{pids_in_group, pids_in_session};
 pub use kill::kill_all_children;
 pub use kill::kill_process_group;
 pub use kill::kill_tree_and_verify;
-pub use kill::{Kill, sigkill_pids_and_verify, wait_until_gone};
+pub use kill::{Kill, is_gone, sigkill_pids_and_verify, wait_until_gone};
 pub use process::{Process, ProcessId};
 pub use report::{Coverage, Outcome, Reason, Report, Survivor};
 

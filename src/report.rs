@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::time::Duration;
 
+use super::process::ProcessId;
+
 /// How a target that is gone came to be gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -38,6 +40,14 @@ pub struct Report {
 }
 
 impl Report {
+    pub(crate) fn empty() -> Report {
+        Report {
+            targets: Vec::new(),
+            elapsed: Duration::ZERO,
+            coverage: Coverage::BestEffort,
+        }
+    }
+
     /// Every target that is gone, with its outcome.
     pub fn iter(&self) -> impl Iterator<Item = (u32, Outcome)> + '_ {
         self.targets.iter().copied()
@@ -86,6 +96,9 @@ pub enum Reason {
     Init,
     /// The calling process: nothing was sent.
     Caller,
+    /// An ancestor of the calling process: nothing was sent; see
+    /// [`Kill::even_ancestors`](super::Kill::even_ancestors).
+    Ancestor,
     /// The number of a thread that is no process: nothing was sent, for kill(2) would take the
     /// whole process that the thread belongs to.
     Thread,
@@ -109,20 +122,22 @@ pub enum Reason {
     Unverifiable,
 }
 
+/// What is said of a process: "32 (sleep) is the calling process".
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Reason::InvalidPid => "not a process number",
-            Reason::Init => "init is never signalled",
-            Reason::Caller => "the calling process",
-            Reason::Thread => "a thread, not a process",
-            Reason::KernelThread => "a kernel thread",
-            Reason::NotPermitted => "not permitted to signal it",
-            Reason::Traced { by: 0 } => "held by a debugger outside this PID namespace",
-            Reason::Traced { by } => return write!(f, "held by debugger {by}"),
-            Reason::Uninterruptible => "in uninterruptible sleep",
-            Reason::StillExiting => "still exiting",
-            Reason::StillRunning => "still running",
+            Reason::InvalidPid => "is no process number (1 to 2147483647)",
+            Reason::Init => "is init, which is never signalled",
+            Reason::Caller => "is the calling process",
+            Reason::Ancestor => "is an ancestor of the calling process",
+            Reason::Thread => "is a thread, not a process",
+            Reason::KernelThread => "is a kernel thread",
+            Reason::NotPermitted => "may not be signalled by this user",
+            Reason::Traced { by: 0 } => "is held by a debugger outside this PID namespace",
+            Reason::Traced { by } => return write!(f, "is held by debugger {by}"),
+            Reason::Uninterruptible => "is in uninterruptible sleep",
+            Reason::StillExiting => "is still exiting",
+            Reason::StillRunning => "is still running",
             Reason::Unverifiable => "cannot be verified",
         })
     }
@@ -132,6 +147,7 @@ impl fmt::Display for Reason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survivor {
     pub(crate) pid: u32,
+    pub(crate) id: Option<ProcessId>,
     pub(crate) reason: Reason,
     pub(crate) state: Option<char>,
     pub(crate) name: Option<OsString>,
@@ -142,6 +158,12 @@ impl Survivor {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Its identity, to try again later or to write down; `None` where it could not be read.
+    #[must_use]
+    pub fn id(&self) -> Option<ProcessId> {
+        self.id
     }
 
     /// Why it is not gone.
@@ -170,6 +192,6 @@ impl fmt::Display for Survivor {
             // A name may hold any byte, a newline or an escape sequence included.
             write!(f, " ({})", name.as_encoded_bytes().escape_ascii())?;
         }
-        write!(f, ": {}", self.reason)
+        write!(f, " {}", self.reason)
     }
 }

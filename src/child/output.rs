@@ -11,7 +11,8 @@ use super::super::proc::MaybeProc;
 use super::super::report::Report;
 use super::super::wait::Deadline;
 use super::Managed;
-use super::pipe::{Pipe, Pipes};
+use super::pipe::Pipes;
+pub use super::pipe::Stream;
 
 /// How long a child may take and how much it may write; see [`Managed::output`].
 #[derive(Clone, Debug)]
@@ -117,60 +118,85 @@ impl Managed {
     /// live on.
     ///
     /// # Errors
-    /// `Survivors`: not all could be ended. `Io`: a pipe cannot be read. As [`Kill::tree`].
-    pub fn output(mut self, limits: &Limits) -> Result<Output> {
+    /// `Survivors`: not all could be ended. `Io`: a pipe cannot be read. As [`Kill::tree`]. What the
+    /// child wrote is not lost: [`Error::output`] has it.
+    pub fn output(self, limits: &Limits) -> Result<Output> {
+        self.output_with(limits, |_, _| {})
+    }
+
+    /// As [`Managed::output`], and shows each piece to `on_bytes` as it is read: a live log.
+    /// [`Limits::max_bytes`] limits what is kept, not what is shown.
+    ///
+    /// # Errors
+    /// As [`Managed::output`].
+    ///
+    /// ```
+    /// use process_kill::child::{CommandExt, Group, Limits};
+    /// use std::process::{Command, Stdio};
+    ///
+    /// let mut command = Command::new("sh");
+    /// command.args(["-c", "echo one; echo two >&2"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    /// let mut log = Vec::new();
+    /// let output = command
+    ///     .spawn_managed(Group::New)?
+    ///     .output_with(&Limits::new().max_bytes(2), |_, bytes| log.extend_from_slice(bytes))?;
+    /// assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"on"[..], &b"tw"[..]));
+    /// assert_eq!(log.len(), "one\ntwo\n".len());
+    /// # Ok::<(), process_kill::Error>(())
+    /// ```
+    pub fn output_with(
+        mut self,
+        limits: &Limits,
+        mut on_bytes: impl FnMut(Stream, &[u8]),
+    ) -> Result<Output> {
         let overall = limits.overall.map_or(Deadline::NEVER, Deadline::after);
         let child = self.child();
         drop(child.stdin.take());
         let stdout = child.stdout.take().map(OwnedFd::from);
         let stderr = child.stderr.take().map(OwnedFd::from);
-        let mut pipes = Pipes::new(
-            Pipe::new(stdout, limits.max_bytes),
-            Pipe::new(stderr, limits.max_bytes),
-        );
-        let failed = |e| Error::io("wait for the output of a child", e);
-        let ended = self
-            .read_until_end(&mut pipes, limits.idle, overall)
-            .map_err(failed)?;
-        if ended == Ended::Exited {
-            drain(&mut pipes, limits.drain).map_err(failed)?;
-        }
-        // Who still holds a pipe now is ended with its group, but that completes nothing.
+        let mut pipes = Pipes::new(stdout, stderr, limits.max_bytes, &mut on_bytes);
+        let ended = match self.read_until_end(&mut pipes, limits.idle, overall) {
+            Ok(ended) => ended,
+            Err(e) => return Err(failed(e).with(Output::of(pipes, None, Ended::Exited, false))),
+        };
+        let mut drained = match ended {
+            Ended::Exited => drain(&mut pipes, limits.drain),
+            _ => Ok(()),
+        };
+        // A process that still holds a pipe now is ended with its group, but that completes nothing.
         let was_held = ended == Ended::Exited && !pipes.are_closed();
         let stopped = limits
             .kill
             .families(&[self.id], self.own.as_slice(), &mut pipes);
         let status = self.child().try_wait().ok().flatten();
-        // What survived this does not end by doing it again. Where nothing was sent, Drop does it.
-        if stopped
-            .as_ref()
-            .err()
-            .is_none_or(|e| e.kind() == ErrorKind::Survivors)
-        {
+        // What survived this does not end by doing it again. If nothing was sent, Drop does it.
+        let was_sent = |e: &Error| matches!(e.kind(), ErrorKind::Survivors | ErrorKind::Unproven);
+        if stopped.as_ref().err().is_none_or(was_sent) {
             self.child = None;
         }
-        let report = stopped?;
         if ended != Ended::Exited {
-            drain(&mut pipes, limits.drain).map_err(failed)?;
+            drained = drain(&mut pipes, limits.drain);
         }
-        let complete =
-            !was_held && pipes.are_closed() && !pipes.stdout.is_cut && !pipes.stderr.is_cut;
-        match pipes.error {
-            Some(e) => Err(failed(e)),
-            None => Ok(Output {
-                status,
-                stdout: pipes.stdout.bytes,
-                stderr: pipes.stderr.bytes,
-                ended,
-                complete,
-                report,
-            }),
+        if let Some(e) = pipes.error.take() {
+            drained = drained.and(Err(e));
+        }
+        let mut output = Output::of(pipes, status, ended, !was_held);
+        match (stopped, drained) {
+            (Ok(report), Ok(())) => {
+                output.report = report;
+                Ok(output)
+            }
+            (Err(e), _) => Err(e.with(output)),
+            (Ok(report), Err(e)) => {
+                output.report = report;
+                Err(failed(e).with(output))
+            }
         }
     }
 
     fn read_until_end(
         &self,
-        pipes: &mut Pipes,
+        pipes: &mut Pipes<'_>,
         idle: Option<Duration>,
         overall: Deadline,
     ) -> io::Result<Ended> {
@@ -208,8 +234,35 @@ impl Managed {
     }
 }
 
+impl Output {
+    fn of(pipes: Pipes<'_>, status: Option<ExitStatus>, ended: Ended, is_whole: bool) -> Output {
+        let are_closed = pipes.are_closed();
+        Output {
+            status,
+            complete: is_whole && are_closed && !pipes.stdout.is_cut && !pipes.stderr.is_cut,
+            stdout: pipes.stdout.bytes,
+            stderr: pipes.stderr.bytes,
+            ended,
+            report: Report::empty(),
+        }
+    }
+}
+
+impl Error {
+    /// What a child wrote, though it could not be ended, or its pipes not be read: `Some` for errors of
+    /// [`Managed::output`] that come after it was read.
+    #[must_use]
+    pub fn output(&self) -> Option<&Output> {
+        self.more()
+    }
+}
+
+fn failed(error: io::Error) -> Error {
+    Error::io("read the output of a child", error)
+}
+
 /// Reads on until nobody holds the pipes any more, or the time is up.
-fn drain(pipes: &mut Pipes, time: Duration) -> io::Result<()> {
+fn drain(pipes: &mut Pipes<'_>, time: Duration) -> io::Result<()> {
     let deadline = Deadline::after(time);
     while !pipes.are_closed() && !deadline.has_passed() {
         match pipes.wait(None, deadline.left()) {

@@ -11,9 +11,21 @@ use super::super::wait::Wait;
 /// How much is read at once.
 const SIZE: usize = 65536;
 
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// What is shown each piece as it is read.
+type OnBytes<'f> = &'f mut dyn FnMut(Stream, &[u8]);
+
 /// A pipe, and the first bytes that came through it.
-#[derive(Default)]
 pub(crate) struct Pipe {
+    stream: Stream,
     /// `None`: there is none, or no writer is left.
     end: Option<File>,
     pub(crate) bytes: Vec<u8>,
@@ -23,8 +35,9 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    pub(crate) fn new(end: Option<OwnedFd>, most: usize) -> Pipe {
+    fn new(stream: Stream, end: Option<OwnedFd>, most: usize) -> Pipe {
         Pipe {
+            stream,
             end: end.map(File::from),
             bytes: Vec::new(),
             most,
@@ -33,7 +46,7 @@ impl Pipe {
     }
 
     /// Reads once, after it was seen that this does not block. Returns how many bytes came.
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buf: &mut [u8], on_bytes: OnBytes<'_>) -> io::Result<usize> {
         let Some(end) = &mut self.end else {
             return Ok(0);
         };
@@ -56,6 +69,7 @@ impl Pipe {
                 return Err(e);
             }
         };
+        on_bytes(self.stream, &buf[..read]);
         let kept = read.min(self.most - self.bytes.len());
         self.bytes.extend_from_slice(&buf[..kept]);
         self.is_cut |= kept < read;
@@ -63,14 +77,14 @@ impl Pipe {
     }
 
     /// Reads what lies in it now, and not what is written meanwhile.
-    fn read_what_is_there(&mut self, buf: &mut [u8]) -> io::Result<()> {
+    fn read_what_is_there(&mut self, buf: &mut [u8], on_bytes: OnBytes<'_>) -> io::Result<()> {
         let Some(end) = &self.end else {
             return Ok(());
         };
         let mut left = sys::fs::bytes_to_read(end.as_fd())?;
         while left > 0 {
             let most = left.min(buf.len());
-            match self.read(&mut buf[..most])? {
+            match self.read(&mut buf[..most], on_bytes)? {
                 0 => break,
                 read => left -= read,
             }
@@ -79,14 +93,14 @@ impl Pipe {
     }
 }
 
-/// Standard output and error of a child; by default none.
-#[derive(Default)]
-pub(crate) struct Pipes {
+/// Standard output and error of a child.
+pub(crate) struct Pipes<'f> {
     pub(crate) stdout: Pipe,
     pub(crate) stderr: Pipe,
     /// The first error of a read, which ended that pipe.
     pub(crate) error: Option<io::Error>,
     buf: Vec<u8>,
+    on_bytes: OnBytes<'f>,
 }
 
 /// What ended a wait, if not the time.
@@ -97,12 +111,20 @@ pub(crate) struct Woken {
     pub(crate) by_bytes: bool,
 }
 
-impl Pipes {
-    pub(crate) fn new(stdout: Pipe, stderr: Pipe) -> Pipes {
+impl<'f> Pipes<'f> {
+    /// `most` bytes of each are kept, and all are shown to `on_bytes`.
+    pub(crate) fn new(
+        stdout: Option<OwnedFd>,
+        stderr: Option<OwnedFd>,
+        most: usize,
+        on_bytes: OnBytes<'f>,
+    ) -> Pipes<'f> {
         Pipes {
-            stdout,
-            stderr,
-            ..Pipes::default()
+            stdout: Pipe::new(Stream::Stdout, stdout, most),
+            stderr: Pipe::new(Stream::Stderr, stderr, most),
+            error: None,
+            buf: Vec::new(),
+            on_bytes,
         }
     }
 
@@ -114,8 +136,9 @@ impl Pipes {
     /// Reads what lies in the pipes now, and not what is written meanwhile.
     pub(crate) fn read_what_is_there(&mut self) -> io::Result<()> {
         self.buf.resize(SIZE, 0);
-        self.stdout.read_what_is_there(&mut self.buf)?;
-        self.stderr.read_what_is_there(&mut self.buf)
+        self.stdout
+            .read_what_is_there(&mut self.buf, self.on_bytes)?;
+        self.stderr.read_what_is_there(&mut self.buf, self.on_bytes)
     }
 
     /// Waits for the pidfd to be readable, and reads what there is on the pipes. It may return early:
@@ -132,7 +155,7 @@ impl Pipes {
         for (is_ready, pipe) in [(out, &mut self.stdout), (err, &mut self.stderr)] {
             if is_ready {
                 self.buf.resize(SIZE, 0);
-                match pipe.read(&mut self.buf) {
+                match pipe.read(&mut self.buf, self.on_bytes) {
                     Ok(read) => by_bytes |= read > 0,
                     Err(e) => self.error = self.error.take().or(Some(e)),
                 }
@@ -143,7 +166,7 @@ impl Pipes {
 }
 
 /// A child that cannot write cannot obey: while it is waited for, its pipes are read.
-impl Wait for &mut Pipes {
+impl Wait for &mut Pipes<'_> {
     fn wait(
         &mut self,
         pidfd: Option<BorrowedFd<'_>>,

@@ -1,7 +1,7 @@
 //! A list of what is to be gone when the program is.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::error::{Error, Result};
 use super::super::kill::{Kill, group_to_kill};
@@ -76,7 +76,7 @@ impl Registry {
     /// `Refused`: the number is 0, 1, above `i32::MAX` or the caller's own group, or
     /// [`Registry::kill_all`] has begun. `Io`: no descriptor is free.
     pub fn add_group(&self, pgid: u32) -> Result<Ticket<'_>> {
-        let group = Arc::new(group_to_kill(pgid)?);
+        let group = group_to_kill(pgid)?;
         self.list(Entry {
             root: None,
             own: Some(OwnedGroup {

@@ -183,6 +183,15 @@ impl Candidate<'_> {
         self.dir.uid()
     }
 
+    /// `stat` was read through `dir`.
+    pub(crate) fn new<'a>(stat: Stat<'a>, dir: &'a ProcessDir<'a>) -> Candidate<'a> {
+        Candidate {
+            pid: dir.pid(),
+            stat,
+            dir,
+        }
+    }
+
     pub(super) fn dir(&self) -> &ProcessDir<'_> {
         self.dir
     }
@@ -211,11 +220,7 @@ fn each_candidate(mut see: impl FnMut(&Candidate<'_>) -> Result<()>) -> Result<(
     let mut buf = Vec::new();
     for pid in proc::visible(&proc)? {
         if let Some((dir, stat)) = proc::readable(pid, ProcessDir::open(&proc, pid, &mut buf))? {
-            see(&Candidate {
-                pid,
-                stat,
-                dir: &dir,
-            })?;
+            see(&Candidate::new(stat, &dir))?;
         }
     }
     Ok(())

@@ -25,8 +25,8 @@ impl Kill {
     /// that it is not populated. The cgroup itself stays.
     ///
     /// # Errors
-    /// `Refused`: `dir` is no directory of a cgroup v2 file system, is the root cgroup, or holds the
-    /// caller. `Survivors`: not all are gone. `Proc` or `Io`: /proc or the cgroup cannot be read, and
+    /// `Refused`: `dir` is no directory of a cgroup v2 file system, is the root cgroup, or holds init,
+    /// the caller or one of its ancestors. `Survivors`: not all are gone. `Proc` or `Io`: /proc or the cgroup cannot be read, and
     /// nothing was sent.
     ///
     /// # Kernel versions
@@ -77,9 +77,6 @@ impl Cgroup {
             .any(|&number| sys::signal::is_own_thread(number))
         {
             return Err(refused("holds the caller"));
-        }
-        if numbers.iter().any(|number| number.is_init()) {
-            return Err(refused("holds init"));
         }
         Ok(cgroup)
     }
@@ -204,6 +201,14 @@ impl Cgroup {
 
 impl Selection for Cgroup {
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
+        for pid in self.processes(targets)? {
+            if let Some(reason) = targets.spared_reason(pid) {
+                let (dir, pid) = (&self.dir, pid.get());
+                return Err(Error::refused(format!(
+                    "{dir:?} holds {pid}, which {reason}"
+                )));
+            }
+        }
         self.find(targets, Deadline::NEVER)?;
         Ok(())
     }

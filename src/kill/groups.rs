@@ -4,15 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::super::error::{Error, Result};
-use super::super::proc::{self, Proc, Stat};
-use super::super::process::group::OwnedGroup;
+use super::super::proc::{self, Stat};
 use super::super::process::{ProcessGroup, pid_of};
 use super::super::report::{Coverage, Outcome, Report};
 use super::super::sys::{self, Pid, SIGKILL};
 use super::super::targets::found::Added;
-use super::super::targets::{Proof, Targets};
+use super::super::targets::{Proof, Spared, Targets};
 use super::super::wait::{Deadline, Ppoll};
-use super::{Found, Kill, Selection, caller_and_ancestors, who_is_spared};
+use super::{Found, Kill, Selection};
 
 impl Kill {
     /// Kills process groups and verifies that no member is left, under one deadline for all.
@@ -57,16 +56,7 @@ impl Kill {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn jobs(&self, pgids: &[u32]) -> Result<Report> {
-        self.check()?;
-        let groups = groups_to_kill(pgids, &Proc::open()?)?;
-        let owned: Vec<OwnedGroup> = groups
-            .into_iter()
-            .map(|group| OwnedGroup {
-                group: Arc::new(group),
-                is_session: false,
-            })
-            .collect();
-        self.families(&[], &owned, Ppoll)
+        self.jobs_of(pgids)
     }
 }
 
@@ -96,7 +86,7 @@ pub fn kill_process_group(pgid: u32) -> Result<Report> {
 /// Process groups.
 struct Groups<'a> {
     pgids: &'a [u32],
-    groups: Vec<ProcessGroup>,
+    groups: Vec<Arc<ProcessGroup>>,
     /// Those in which a zombie was seen, which keeps the number in use.
     with_zombies: HashSet<Pid>,
     /// The first signal was sent, on which members may have been forked.
@@ -113,8 +103,8 @@ impl<'a> Groups<'a> {
         }
     }
 
-    fn holds(&self, stat: &Stat<'_>) -> Option<&ProcessGroup> {
-        let of = |group: &&ProcessGroup| group.pgid.get() == stat.group;
+    fn holds(&self, stat: &Stat<'_>) -> Option<&Arc<ProcessGroup>> {
+        let of = |group: &&Arc<ProcessGroup>| group.pgid.get() == stat.group;
         self.groups
             .iter()
             .find(of)
@@ -124,7 +114,7 @@ impl<'a> Groups<'a> {
 
 impl Selection for Groups<'_> {
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
-        self.groups = groups_to_kill(self.pgids, targets.proc()?)?;
+        self.groups = groups_to_kill(self.pgids, targets)?;
         self.find(targets, Deadline::NEVER)?;
         Ok(())
     }
@@ -193,7 +183,7 @@ impl Selection for Groups<'_> {
             }
         }
         // A number that is in use by no process we can see is in use by a hidden one.
-        let is_empty = |group: &ProcessGroup| {
+        let is_empty = |group: &Arc<ProcessGroup>| {
             matches!(group.signal(0), Ok(false)) || self.with_zombies.contains(&group.pgid)
         };
         let has_survivors = targets.all_live().next().is_some();
@@ -210,45 +200,47 @@ impl Selection for Groups<'_> {
     }
 }
 
-/// Groups that may be killed, each once: neither the caller nor one of its ancestors is in them.
-fn groups_to_kill(pgids: &[u32], proc: &Proc) -> Result<Vec<ProcessGroup>> {
+/// Groups that may be killed, each once: none holds a process that is spared.
+pub(super) fn groups_to_kill(
+    pgids: &[u32],
+    targets: &mut Targets<'_>,
+) -> Result<Vec<Arc<ProcessGroup>>> {
     let mut seen = HashSet::new();
     let named = pgids.iter().filter(|&&pgid| seen.insert(pgid));
     let named = named
         .map(|&pgid| pid_of(pgid))
         .collect::<Result<Vec<Pid>>>()?;
     let mut buf = Vec::new();
+    let mut spared: Vec<Pid> = targets.ancestors().into_iter().collect();
+    spared.extend([pid_of(1)?, pid_of(std::process::id())?]);
     // The first bad one refuses them all, and nothing has been sent yet.
-    for pid in caller_and_ancestors(proc)? {
-        let stat = proc::readable(pid, proc.process(pid).stat(&mut buf))?;
-        let group = stat.and_then(|stat| Pid::new(stat.group));
+    for pid in spared {
+        let Some(reason) = targets.spared_reason(pid) else {
+            continue;
+        };
+        let stat = targets.proc()?.process(pid).stat(&mut buf);
+        let group = proc::readable(pid, stat)?.and_then(|stat| Pid::new(stat.group));
         if let Some(group) = group.filter(|group| named.contains(group)) {
+            let (group, pid) = (group.get(), pid.get());
             return Err(Error::refused(format!(
-                "group {} holds {}",
-                group.get(),
-                who_is_spared(pid)
+                "group {group} holds {pid}, which {reason}"
             )));
         }
     }
-    named
-        .into_iter()
-        .map(
-            |pgid| match pgid.is_init() || pgid.get() == sys::process::getpgrp() {
-                true => Err(Error::refused(format!(
-                    "{} is init's group or the caller's own",
-                    pgid.get()
-                ))),
-                false => ProcessGroup::open(pgid)
-                    .map_err(|e| Error::io(format!("pin group {}", pgid.get()), e)),
-            },
-        )
-        .collect()
+    let mut open = |pgid: Pid| match pgid.is_init() || pgid.get() == sys::process::getpgrp() {
+        true => {
+            let why = format!("group {} is init's or the caller's own", pgid.get());
+            Err(Error::refused(why))
+        }
+        false => targets.open_group(pgid).map(Arc::new),
+    };
+    named.into_iter().map(&mut open).collect()
 }
 
 /// As [`groups_to_kill`], of one.
-pub(crate) fn group_to_kill(pgid: u32) -> Result<ProcessGroup> {
-    let mut groups = groups_to_kill(&[pgid], &Proc::open()?)?;
-    groups
-        .pop()
-        .ok_or_else(|| Error::refused(format!("{pgid} is no group")))
+pub(crate) fn group_to_kill(pgid: u32) -> Result<Arc<ProcessGroup>> {
+    let mut targets = Targets::sparing(Spared::new(false), Ppoll);
+    let mut groups = groups_to_kill(&[pgid], &mut targets)?;
+    let none = || Error::refused(format!("{pgid} is no group"));
+    groups.pop().ok_or_else(none)
 }

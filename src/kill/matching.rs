@@ -17,15 +17,16 @@ use std::io;
 use std::time::Duration;
 
 use super::super::error::{Error, Result};
+use super::super::find::Candidate;
 use super::super::find::pattern::{Buffers, Match, Pattern};
 use super::super::proc::fork_counter::Newest;
-use super::super::proc::{self, Proc};
+use super::super::proc::{self, Proc, ProcessDir};
 use super::super::report::{Outcome, Report};
 use super::super::sys::{Pid, SIGKILL};
 use super::super::targets::found::Added;
 use super::super::targets::{Proof, Targets};
 use super::super::wait::Deadline;
-use super::{Found, Kill, Selection, caller_and_ancestors, retry};
+use super::{Found, Kill, Selection, retry};
 
 impl Kill {
     /// Kills every process whose command line matches, as [`pids_matching`](super::super::pids_matching)
@@ -49,13 +50,36 @@ impl Kill {
             buffers: Buffers::default(),
         }))
     }
+
+    /// Kills every process for which `keep` says true, as [`processes_where`](super::super::processes_where)
+    /// shows them, until there is none.
+    ///
+    /// All that are found are stopped before the first gets SIGKILL, as by [`Kill::matching`], and the
+    /// coverage is the same. Neither the caller nor its ancestors are ever signalled, nor are
+    /// descendants for which `keep` says false. `keep` is asked several times of each process; it must
+    /// not start any.
+    ///
+    /// # Errors
+    /// As [`Kill::matching`], but for `Pattern`.
+    ///
+    /// ```no_run
+    /// # use process_kill::Kill;
+    /// let mut child = std::process::Command::new("sleep").arg("60").env("JOB", "42").spawn()?;
+    /// Kill::now().at_most(1).all_where(|p| p.env("JOB").is_ok_and(|job| job == Some("42".into())))?;
+    /// child.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn all_where(&self, keep: impl FnMut(&Candidate<'_>) -> bool) -> Result<Report> {
+        self.run(Search::of(ByClosure {
+            keep,
+            stat: Vec::new(),
+        }))
+    }
 }
 
 /// Kills whatever a search finds.
 struct Search<M> {
     seek: M,
-    /// The caller and its ancestors.
-    spared: HashSet<Pid>,
     /// Zombies that matched.
     dead: HashSet<Pid>,
     /// One search is done.
@@ -73,6 +97,23 @@ trait Seek {
     fn matches(&mut self, pid: Pid, proc: &Proc) -> io::Result<Match>;
 }
 
+struct ByClosure<F> {
+    keep: F,
+    stat: Vec<u8>,
+}
+
+impl<F: FnMut(&Candidate<'_>) -> bool> Seek for ByClosure<F> {
+    fn matches(&mut self, pid: Pid, proc: &Proc) -> io::Result<Match> {
+        let Some((dir, stat)) = ProcessDir::open(proc, pid, &mut self.stat)? else {
+            return Ok(Match::No);
+        };
+        Ok(match (self.keep)(&Candidate::new(stat, &dir)) {
+            true => Match::Yes,
+            false => Match::No,
+        })
+    }
+}
+
 struct ByPattern {
     pattern: Pattern,
     buffers: Buffers,
@@ -88,7 +129,6 @@ impl<M: Seek> Search<M> {
     fn of(seek: M) -> Search<M> {
         Search {
             seek,
-            spared: HashSet::new(),
             dead: HashSet::new(),
             has_searched: false,
             met_newcomer: false,
@@ -106,7 +146,7 @@ impl<M: Seek> Search<M> {
         self.is_sure = true;
         let mut is_new = false;
         for pid in proc::visible(proc)? {
-            if self.spared.contains(&pid) {
+            if targets.spared_reason(pid).is_some() {
                 continue;
             }
             let matches = self.seek.matches(pid, targets.proc()?);
@@ -157,12 +197,13 @@ impl<M: Seek> Search<M> {
     /// Whether the latest search was empty and no process was born during it that matches.
     fn was_empty(&mut self, targets: &mut Targets<'_>) -> Result<bool> {
         let members: HashSet<Pid> = targets.all_live().collect();
-        let (seek, spared) = (&mut self.seek, &self.spared);
+        let mut members = members;
+        members.extend(targets.ancestors());
+        members.insert(targets.proc()?.caller());
+        let seek = &mut self.seek;
         let proc = targets.proc()?;
         let only = proc.only_strangers_since(self.before, |pid, _| {
-            Ok(spared.contains(&pid)
-                || members.contains(&pid)
-                || seek.matches(pid, proc)? == Match::No)
+            Ok(members.contains(&pid) || seek.matches(pid, proc)? == Match::No)
         });
         match only {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(false),
@@ -182,7 +223,7 @@ impl<M: Seek> Search<M> {
                 return Ok(());
             };
             // An error says nothing of the newest process, and the next search meets it again.
-            if seen.replace(newest) != Some(newest) && !self.spared.contains(&newest) {
+            if seen.replace(newest) != Some(newest) && newest != proc.caller() {
                 let matches = self.seek.matches(newest, proc);
                 self.met_newcomer |= matches.is_ok_and(|matches| matches == Match::Yes);
             }
@@ -222,7 +263,6 @@ impl<M: Seek> Search<M> {
 
 impl<M: Seek> Selection for Search<M> {
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
-        self.spared = caller_and_ancestors(targets.proc()?)?;
         self.search(targets)?;
         Ok(())
     }

@@ -10,16 +10,15 @@
 //! An error in step 2 or 3 comes after signals were sent: then the targets that are known are killed
 //! all the same, and the verdict says that it is not complete.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use super::error::{Error, ErrorKind, Result};
-use super::proc::Proc;
-use super::process::{PidRef, ProcessId, check_signal, pid_of};
+use super::proc::{MaybeProc, Proc};
+use super::process::{PidRef, Pin, ProcessId, check_signal, pid_of};
 use super::report::{Outcome, Reason, Report};
-use super::sys::{Pid, SIGCONT, SIGKILL, SIGTERM};
-use super::targets::{Proof, Targets};
-use super::wait::{Backoff, Deadline, Ppoll};
+use super::sys::{SIGCONT, SIGKILL, SIGTERM};
+use super::targets::{Proof, Spared, Targets};
+use super::wait::{Backoff, Deadline, Ppoll, Wait};
 
 mod cgroup;
 mod children;
@@ -52,6 +51,8 @@ pub struct Kill {
     first: i32,
     grace: Duration,
     verify: Duration,
+    most: usize,
+    even_ancestors: bool,
 }
 
 impl Kill {
@@ -61,6 +62,8 @@ impl Kill {
             first: SIGTERM,
             grace: Duration::ZERO,
             verify: Duration::from_secs(2),
+            most: usize::MAX,
+            even_ancestors: false,
         }
     }
 
@@ -88,6 +91,33 @@ impl Kill {
     /// `Duration::MAX` means for ever.
     pub const fn verify_within(mut self, verify: Duration) -> Kill {
         self.verify = verify;
+        self
+    }
+
+    /// The blast radius: if more than this many targets are found, nothing is sent to any
+    /// (`ErrorKind::TooMany`). Whatever is gone already does not count, and neither does what is forked
+    /// after the first signal or stop.
+    ///
+    /// ```
+    /// # use process_kill::{ErrorKind, Kill};
+    /// let mut sh = std::process::Command::new("sh").args(["-c", "sleep 60 & sleep 60 & wait"]).spawn()?;
+    /// # while process_kill::descendant_pids(sh.id())?.len() < 2 {}
+    /// let error = Kill::now().at_most(2).tree(sh.id()).unwrap_err();
+    /// assert_eq!((error.kind(), error.survivors().len()), (ErrorKind::TooMany, 3));
+    /// # Kill::now().tree(sh.id())?;
+    /// # sh.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn at_most(mut self, targets: usize) -> Kill {
+        self.most = targets;
+        self
+    }
+
+    /// The ancestors of the caller may be hit too, for a child that watches its parent. Without this
+    /// they are spared: naming one is a survivor ([`Reason::Ancestor`]), a search passes over them, and
+    /// a group or cgroup that holds one is refused. The caller itself and init are always spared.
+    pub const fn even_ancestors(mut self) -> Kill {
+        self.even_ancestors = true;
         self
     }
 
@@ -121,10 +151,12 @@ impl Kill {
     }
 
     fn run(&self, selection: impl Selection) -> Result<Report> {
-        self.run_on(selection, Targets::new())
+        self.run_waiting(selection, Ppoll)
     }
 
-    fn run_on(&self, mut selection: impl Selection, mut targets: Targets<'_>) -> Result<Report> {
+    fn run_waiting(&self, mut selection: impl Selection, wait: impl Wait) -> Result<Report> {
+        let spared = Spared::new(self.even_ancestors);
+        let mut targets = Targets::sparing(spared, wait);
         let proof = self.escalate(&mut selection, &mut targets)?;
         targets.finish(proof)
     }
@@ -135,6 +167,14 @@ impl Kill {
         const UNCOUNTED: Duration = Duration::from_millis(50);
         self.check()?;
         selection.start(targets)?;
+        if self.most < usize::MAX {
+            /// How long members without end are counted.
+            const COUNTING: Duration = Duration::from_secs(2);
+            selection.find(targets, Deadline::after(COUNTING))?;
+            if targets.all_live().count() > self.most {
+                return Err(targets.too_many(self.most));
+            }
+        }
         if !self.grace.is_zero() && self.first != SIGKILL {
             let latest = Deadline::after(self.grace.saturating_add(UNCOUNTED));
             let mut found = selection.find(targets, latest)?;
@@ -224,7 +264,7 @@ struct Named<'a, I: Iterator<Item = (u32, Option<&'a ProcessId>)>>(I);
 
 impl<'a, I: Iterator<Item = (u32, Option<&'a ProcessId>)>> Selection for Named<'a, I> {
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
-        targets.add_named(&mut self.0, refusal);
+        targets.add_named(&mut self.0);
         Ok(())
     }
 
@@ -232,35 +272,6 @@ impl<'a, I: Iterator<Item = (u32, Option<&'a ProcessId>)>> Selection for Named<'
         targets.signal(0, &[SIGKILL]);
         targets.wait(deadline, Outcome::Killed);
         Ok(Proof::EXACT)
-    }
-}
-
-/// Init is among them even for a caller that entered its PID namespace from outside (setns(2)) and
-/// has no parent there.
-fn caller_and_ancestors(proc: &Proc) -> Result<HashSet<Pid>> {
-    let (init, caller) = (pid_of(1)?, pid_of(std::process::id())?);
-    let ancestors = proc.ancestors(caller);
-    let ancestors = ancestors.map_err(|e| Error::io("read the caller's ancestors", e))?;
-    Ok(ancestors.into_iter().chain([init, caller]).collect())
-}
-
-/// For an error: which of the spared it is.
-fn who_is_spared(pid: Pid) -> String {
-    match pid {
-        _ if pid.is_caller() => format!("{}, the calling process", pid.get()),
-        _ if pid.is_init() => format!("{}, init", pid.get()),
-        _ => format!("{}, an ancestor of the calling process", pid.get()),
-    }
-}
-
-/// Why a target is never signalled; see [`Targets::add_named`].
-pub(crate) fn refusal(pid: Pid, held: Option<&PidRef>) -> Option<Reason> {
-    match held {
-        _ if pid.is_init() => Some(Reason::Init),
-        _ if pid.is_caller() => Some(Reason::Caller),
-        // It would ignore SIGKILL or, if it has asked for it, obey.
-        Some(held) if held.is_kernel_thread => Some(Reason::KernelThread),
-        _ => None,
     }
 }
 
@@ -282,6 +293,45 @@ pub fn sigkill_pids_and_verify(pids: &[u32]) -> Result<Report> {
     Kill::now().pids(pids)
 }
 
+/// Whether every thread of the process that has this pid has ended, or no process has it: what
+/// `kill(pid, 0)` does not tell, because that calls a zombie alive. Nothing is sent. Anyone may be
+/// asked for, init included.
+///
+/// A pid names whichever process has it now. Use [`ProcessId::is_gone`] for a certain one.
+///
+/// # Errors
+/// `Refused`: 0, above `i32::MAX`, or the number of a thread. `Io`: it could not be told, for example
+/// without pidfds where /proc hides the process. `Proc`: without pidfds /proc is needed, and cannot be
+/// used.
+///
+/// ```
+/// let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
+/// assert!(!process_kill::is_gone(child.id())?);
+/// process_kill::sigkill_pids_and_verify(&[child.id()])?;
+/// assert!(process_kill::is_gone(child.id())?); // a zombie: its status waits for us
+/// child.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn is_gone(pid: u32) -> Result<bool> {
+    let pid = pid_of(pid)?;
+    let mut proc = MaybeProc::default();
+    let gone = match PidRef::open(pid, None, &mut proc) {
+        Pin::Gone => Ok(true),
+        Pin::Held(held) => held.is_gone(&mut proc),
+        Pin::Refused(Reason::Thread) => {
+            let why = format!("{} {}", pid.get(), Reason::Thread);
+            return Err(Error::refused(why));
+        }
+        Pin::Refused(_) | Pin::NoRoom => Err(std::io::ErrorKind::Unsupported.into()),
+    };
+    gone.or_else(|e| {
+        // If /proc is what is missing, say so.
+        Proc::open()?;
+        let what = format!("tell whether process {} is gone", pid.get());
+        Err(Error::io(what, e))
+    })
+}
+
 /// Waits until all of these are gone and sends nothing. It may wait for anyone, init and kernel
 /// threads included.
 ///
@@ -297,8 +347,8 @@ pub fn sigkill_pids_and_verify(pids: &[u32]) -> Result<Report> {
 /// ```
 pub fn wait_until_gone(pids: &[u32], within: Duration) -> Result<Report> {
     let deadline = Deadline::after(within);
-    let mut targets = Targets::new();
-    targets.add_named(pids.iter().map(|&pid| (pid, None)), |_, _| None);
+    let mut targets = Targets::watched();
+    targets.add_named(pids.iter().map(|&pid| (pid, None)));
     targets.wait(deadline, Outcome::Exited);
     targets.finish(Proof::EXACT)
 }

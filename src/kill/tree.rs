@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use super::super::error::{Error, Result};
 use super::super::proc::fork_counter::Newest;
-use super::super::proc::{self};
+use super::super::proc::{self, Stat};
 use super::super::process::group::OwnedGroup;
 use super::super::process::{ProcessId, pid_of};
-use super::super::report::{Outcome, Report};
+use super::super::report::{Outcome, Reason, Report};
 use super::super::sys::Pid;
 use super::super::targets::{Proof, Targets};
 use super::super::wait::{Deadline, Wait};
 use super::freeze::{self, Kin, add_descendants, freeze};
-use super::{Found, Kill, Selection, caller_and_ancestors, refusal, retry, who_is_spared};
+use super::groups::groups_to_kill;
+use super::{Found, Kill, Selection, retry};
 
 impl Kill {
     /// Kills a process and all its descendants and verifies that they are gone.
@@ -47,7 +48,37 @@ impl Kill {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn tree(&self, root: u32) -> Result<Report> {
-        self.run(Tree::of(root))
+        self.run(Tree::of(What::Root(root), Kin::default()))
+    }
+
+    /// Kills several processes, each with its tree as [`Kill::tree`] does, under one deadline, and never
+    /// a successor that got the same pid. A root that is gone is no error; what is left of its session
+    /// is found only while it is a zombie.
+    ///
+    /// This is the call for a supervisor that comes back after a crash and reads from a pid file what
+    /// its former life started. [`Kill::tree`] of a pid that was written down may hit a successor.
+    ///
+    /// # Errors
+    /// As [`Kill::tree`], but a root that is init, the caller or an ancestor is a survivor, as is one of
+    /// another PID namespace (`Unverifiable`).
+    ///
+    /// ```
+    /// # use process_kill::{Kill, ProcessId};
+    /// # let dir = std::env::temp_dir().join(format!("pids-{}", std::process::id()));
+    /// # let pid_file = dir.as_path();
+    /// let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
+    /// let id = ProcessId::of(child.id())?.expect("it was not waited for");
+    /// std::fs::write(pid_file, id.to_string())?;
+    /// // After a crash, in the next life:
+    /// let ids = std::fs::read_to_string(pid_file)?;
+    /// let ids = ids.lines().map(str::parse).collect::<Result<Vec<ProcessId>, _>>()?;
+    /// Kill::graceful().trees(&ids)?;
+    /// # std::fs::remove_file(pid_file)?;
+    /// # child.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn trees(&self, roots: &[ProcessId]) -> Result<Report> {
+        self.run(Tree::of(What::Roots(roots), Kin::default()))
     }
 
     /// Kills children of the caller with their trees, and what is left in groups and sessions that
@@ -58,7 +89,11 @@ impl Kill {
         owned: &[OwnedGroup],
         wait: impl Wait,
     ) -> Result<Report> {
-        self.run_on(Tree::of_children(roots, owned), Targets::waiting(wait))
+        self.run_waiting(Tree::of(What::Roots(roots), Kin::of(owned)), wait)
+    }
+
+    pub(super) fn jobs_of(&self, pgids: &[u32]) -> Result<Report> {
+        self.run(Tree::of(What::Jobs(pgids), Kin::default()))
     }
 }
 
@@ -72,25 +107,24 @@ pub fn kill_tree_and_verify(root: u32) -> Result<Report> {
 
 /// Processes and their descendants.
 struct Tree<'a> {
-    roots: Vec<(u32, Option<&'a ProcessId>)>,
+    what: What<'a>,
     kin: Kin,
     /// What the fork counter showed when the call began.
     since: Newest,
 }
 
-impl<'a> Tree<'a> {
-    fn of(root: u32) -> Tree<'a> {
-        Tree {
-            roots: vec![(root, None)],
-            kin: Kin::default(),
-            since: Newest::UNKNOWN,
-        }
-    }
+enum What<'a> {
+    Root(u32),
+    Roots(&'a [ProcessId]),
+    /// All members of groups.
+    Jobs(&'a [u32]),
+}
 
-    fn of_children(roots: &'a [ProcessId], owned: &[OwnedGroup]) -> Tree<'a> {
+impl<'a> Tree<'a> {
+    fn of(what: What<'a>, kin: Kin) -> Tree<'a> {
         Tree {
-            roots: roots.iter().map(|id| (id.pid(), Some(id))).collect(),
-            kin: Kin::of(owned),
+            what,
+            kin,
             since: Newest::UNKNOWN,
         }
     }
@@ -101,8 +135,15 @@ impl<'a> Tree<'a> {
         let proc = targets.proc()?;
         let ancestors = proc.ancestors(root).map_err(failed)?;
         let is_own_child = ancestors.first() == Some(&proc.caller());
-        if !is_own_child && caller_and_ancestors(proc)?.contains(&root) {
-            return Err(Error::refused(who_is_spared(root)));
+        let reason = match root {
+            _ if root.is_init() => Some(Reason::Init),
+            _ if root == proc.caller() => Some(Reason::Caller),
+            // Whatever `even_ancestors` says: its tree holds the caller.
+            _ if !is_own_child && targets.ancestors().contains(&root) => Some(Reason::Ancestor),
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            return Err(Error::refused(format!("{} {reason}", root.get())));
         }
         self.kin.set_above_roots(ancestors);
         Ok(())
@@ -111,12 +152,20 @@ impl<'a> Tree<'a> {
     /// The session that the root leads is the tree's own, and so is its group if the caller made it:
     /// if the root is the caller's own child. Both also if the root is a zombie, which keeps its
     /// number.
-    fn own_what_the_root_leads(&mut self, root: Pid, targets: &mut Targets<'_>) -> Result<()> {
+    fn own_what_the_root_leads(
+        &mut self,
+        root: Pid,
+        expected: Option<&ProcessId>,
+        targets: &mut Targets<'_>,
+    ) -> Result<()> {
         let mut buf = Vec::new();
         let mut led = |targets: &mut Targets<'_>| {
             let proc = targets.proc()?;
             let stat = proc::readable(root, proc.process(root).stat(&mut buf))?;
-            Ok(stat.map_or((false, false), |stat| {
+            let is_it = |stat: &Stat<'_>| {
+                expected.is_none_or(|expected| expected.start_time() == stat.start_time)
+            };
+            Ok(stat.filter(is_it).map_or((false, false), |stat| {
                 let is_own = stat.parent == proc.caller().get();
                 let number = root.get();
                 (is_own && stat.group == number, stat.session == number)
@@ -143,17 +192,30 @@ impl<'a> Tree<'a> {
 impl Selection for Tree<'_> {
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
         self.since = freeze::newest(targets)?;
-        let root = match self.roots[..] {
-            [(root, None)] => Some(pid_of(root)?),
-            _ => None,
-        };
-        if let Some(root) = root {
-            self.check_root(root, targets)?;
-        }
-        targets.add_named(self.roots.iter().copied(), refusal);
-        match root {
-            Some(root) => self.own_what_the_root_leads(root, targets),
-            None => Ok(()),
+        match self.what {
+            What::Root(root) => {
+                let pid = pid_of(root)?;
+                self.check_root(pid, targets)?;
+                targets.add_named(std::iter::once((root, None)));
+                self.own_what_the_root_leads(pid, None, targets)
+            }
+            What::Roots(ids) => {
+                targets.spare_ancestors();
+                targets.add_named(ids.iter().map(|id| (id.pid(), Some(id))));
+                for id in ids {
+                    if targets.is_here(id) {
+                        self.own_what_the_root_leads(id.number(), Some(id), targets)?;
+                    }
+                }
+                Ok(())
+            }
+            What::Jobs(pgids) => {
+                for group in groups_to_kill(pgids, targets)? {
+                    self.kin.own_group(group);
+                }
+                self.kin.add(targets, false)?;
+                Ok(())
+            }
         }
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct PidRef {
     pid: Pid,
     /// `None`: not looked at.
     start_time: Option<u64>,
+    /// `None`: not asked, or no pidfd tells it.
+    parent: Option<u32>,
     pub(crate) is_kernel_thread: bool,
     hold: Hold,
 }
@@ -75,6 +77,7 @@ impl PidRef {
             let held = PidRef {
                 pid,
                 start_time: Some(stat.start_time),
+                parent: Some(stat.parent),
                 is_kernel_thread: stat.is_kernel_thread(),
                 hold: fd.map_or(Hold::StartTime, Hold::Pidfd),
             };
@@ -101,6 +104,7 @@ impl PidRef {
         let mut held = PidRef {
             pid,
             start_time: None,
+            parent: sys::pidfd_get_parent(fd.as_fd()).ok(),
             is_kernel_thread: false,
             hold: Hold::Pidfd(fd),
         };
@@ -116,6 +120,7 @@ impl PidRef {
         };
         if let Some(stat) = stat {
             held.start_time = Some(stat.start_time);
+            held.parent = held.parent.or(Some(stat.parent));
             held.is_kernel_thread = stat.is_kernel_thread();
         }
         match (expected, held.start_time) {
@@ -132,14 +137,14 @@ impl PidRef {
     /// targets the look at /proc that costs more than the kill.
     fn is_known_user_process(&self) -> bool {
         const KTHREADD: u32 = 2;
-        self.parent()
+        self.parent
             .is_some_and(|parent| parent == std::process::id() || ![0, KTHREADD].contains(&parent))
             && self.pid.get() != KTHREADD
     }
 
-    /// Its parent's pid, if a pidfd tells it (Linux 6.13).
-    pub(crate) fn parent(&self) -> Option<u32> {
-        sys::pidfd_get_parent(self.pidfd()?).ok()
+    /// Its parent's pid when it was opened; `None`: neither a pidfd (Linux 6.13) nor /proc told it.
+    pub(crate) fn parent_when_opened(&self) -> Option<u32> {
+        self.parent
     }
 
     fn unless_gone(self) -> Pin {
@@ -173,6 +178,7 @@ impl PidRef {
         let held = PidRef {
             pid,
             start_time: Some(stat.start_time),
+            parent: Some(stat.parent),
             is_kernel_thread: stat.is_kernel_thread(),
             hold: match sys::waitid_nowait(pid) {
                 Ok(ChildState::Exited) => return Pin::Gone,
@@ -195,6 +201,7 @@ impl PidRef {
             (Ok(ChildState::Running), None) => Pin::Held(PidRef {
                 pid,
                 start_time: None,
+                parent: Some(std::process::id()),
                 is_kernel_thread: false,
                 hold: Hold::Child,
             }),

@@ -17,7 +17,7 @@ use super::{State, Targets};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Added {
     New,
-    /// It is among the targets.
+    /// It is among the targets, or it is spared.
     Known,
     /// A zombie.
     Dead,
@@ -32,7 +32,7 @@ impl Targets<'_> {
         pid: Pid,
         belongs: impl FnOnce(&Stat<'_>, &Proc) -> io::Result<bool>,
     ) -> Result<Added> {
-        if self.is_known(pid) {
+        if self.is_known(pid) || self.spared_reason(pid).is_some() {
             return Ok(Added::Known);
         }
         let state = match self.pin(pid, None) {
@@ -66,13 +66,14 @@ impl Targets<'_> {
         if !self.is_still(parent) {
             return Ok(Added::Vanished);
         }
-        if self.is_known(child) {
+        // An ancestor of the caller is no descendant of a target, unless the caller is.
+        if self.is_known(child) || child.is_caller() {
             return Ok(Added::Known);
         }
         // One call less than the look at /proc: a child that forks and exits without pause has to be
         // stopped as soon as it can be.
         match self.pin(child, None) {
-            State::Live(held) if held.parent() == Some(parent.get()) => {
+            State::Live(held) if held.parent_when_opened() == Some(parent.get()) => {
                 self.push(child.get(), State::Live(held));
                 Ok(Added::New)
             }

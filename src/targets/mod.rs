@@ -26,9 +26,11 @@ use super::sys::{self, Pid, SIGCONT, SIGKILL};
 use super::wait::{Deadline, Ppoll, Wait, is_gone_by};
 
 pub(crate) mod found;
+mod spared;
 mod stop;
 mod verdict;
 
+pub(crate) use spared::Spared;
 pub(crate) use verdict::Proof;
 
 pub(crate) struct Targets<'w> {
@@ -39,6 +41,10 @@ pub(crate) struct Targets<'w> {
     latest: HashMap<Pid, usize>,
     /// What the latest wait waited for.
     outcome: Outcome,
+    /// `None`: they are only watched.
+    spared: Option<Spared>,
+    /// When SIGKILL was first sent.
+    killed: Option<Instant>,
     wait: Box<dyn Wait + 'w>,
 }
 
@@ -70,31 +76,34 @@ impl From<Pin> for State {
 }
 
 impl<'w> Targets<'w> {
-    pub(crate) fn new() -> Targets<'w> {
-        Targets::waiting(Ppoll)
+    /// Nothing is to be sent to them.
+    pub(crate) fn watched() -> Targets<'w> {
+        Targets::with(None, Ppoll)
     }
 
-    /// With this way to wait.
-    pub(crate) fn waiting(wait: impl Wait + 'w) -> Targets<'w> {
+    /// `wait` is the way to wait.
+    pub(crate) fn sparing(spared: Spared, wait: impl Wait + 'w) -> Targets<'w> {
+        Targets::with(Some(spared), wait)
+    }
+
+    fn with(spared: Option<Spared>, wait: impl Wait + 'w) -> Targets<'w> {
         Targets {
             started: Instant::now(),
             proc: MaybeProc::default(),
             targets: Vec::new(),
             latest: HashMap::new(),
             outcome: Outcome::Exited,
+            spared,
+            killed: None,
             wait: Box::new(wait),
         }
     }
 
     /// Adds each of these once: the process that has the number or, with a `ProcessId`, that very
-    /// process.
-    ///
-    /// `refused` runs twice: before opening (number only) and after (the process). A refused target
-    /// is reported, never signalled.
+    /// process. One that is spared is reported, never signalled.
     pub(crate) fn add_named<'a>(
         &mut self,
         named: impl Iterator<Item = (u32, Option<&'a ProcessId>)>,
-        refused: impl Fn(Pid, Option<&PidRef>) -> Option<Reason>,
     ) {
         let mut here = None;
         let mut seen = HashSet::new();
@@ -104,7 +113,7 @@ impl<'w> Targets<'w> {
             }
             let state = match (Pid::new(number), expected) {
                 (None, _) => State::Refused(Reason::InvalidPid),
-                (Some(pid), None) => match refused(pid, None) {
+                (Some(pid), None) => match self.refusal(pid, None) {
                     Some(reason) => State::Refused(reason),
                     None => self.pin(pid, None),
                 },
@@ -119,13 +128,50 @@ impl<'w> Targets<'w> {
                 }
             };
             let state = match state {
-                State::Live(held) => match refused(held.pid(), Some(&held)) {
+                State::Live(held) => match self.refusal(held.pid(), Some(&held)) {
                     Some(reason) => State::Refused(reason),
                     None => State::Live(held),
                 },
                 state => state,
             };
             self.push(number, state);
+        }
+    }
+
+    fn refusal(&mut self, pid: Pid, held: Option<&PidRef>) -> Option<Reason> {
+        let spared = self.spared.as_mut()?;
+        spared.refusal(pid, held, &mut self.proc)
+    }
+
+    /// Why this one is spared; `None`: it is not.
+    pub(crate) fn spared_reason(&mut self, pid: Pid) -> Option<Reason> {
+        self.spared.as_mut()?.reason(pid, &mut self.proc)
+    }
+
+    /// The caller's ancestors, spared or not.
+    pub(crate) fn ancestors(&mut self) -> HashSet<Pid> {
+        match &mut self.spared {
+            Some(spared) => spared.ancestors(&mut self.proc).clone(),
+            None => HashSet::new(),
+        }
+    }
+
+    /// Spares the caller's ancestors, whatever the call allows.
+    pub(crate) fn spare_ancestors(&mut self) {
+        if let Some(spared) = &mut self.spared {
+            spared.even_ancestors = false;
+        }
+    }
+
+    /// Whether an identity is of this boot and PID namespace, so that its pid means something.
+    pub(crate) fn is_here(&mut self, id: &ProcessId) -> bool {
+        Here::look(&mut self.proc).judge(id).is_none()
+    }
+
+    /// Adds one that is found and spared, to be reported.
+    pub(crate) fn add_refused(&mut self, pid: Pid, reason: Reason) {
+        if !self.contains(pid) {
+            self.push(pid.get(), State::Refused(reason));
         }
     }
 
@@ -295,6 +341,9 @@ impl<'w> Targets<'w> {
             is_sent = true;
             Ok(false)
         });
+        if is_sent && signals.contains(&SIGKILL) {
+            self.killed.get_or_insert_with(Instant::now);
+        }
         // Neither a killed nor a continued process stays stopped.
         if is_sent && (signals.contains(&SIGKILL) || signals.contains(&SIGCONT)) {
             self.targets[index].is_frozen = false;

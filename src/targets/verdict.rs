@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::super::error::{Error, Result};
 use super::super::proc::{MaybeProc, ProcessDir};
+use super::super::process::PidRef;
 use super::super::report::{Coverage, Outcome, Reason, Report, Survivor};
 use super::super::sys::Pid;
 use super::super::wait::Deadline;
@@ -38,70 +39,34 @@ impl Proof {
     };
 }
 
-impl Targets<'_> {
-    /// Tells what became of each target.
-    pub(crate) fn finish(mut self, proof: Proof) -> Result<Report> {
-        /// So many survivors are looked at in any case, and the others while there is time: reading
-        /// thousands would take longer than was promised.
-        const IN_ANY_CASE: usize = 16;
-        const TIME: Duration = Duration::from_millis(50);
-        let deadline = Deadline::after(TIME);
-        let mut survivors: Vec<Survivor> = Vec::new();
-        for index in 0..self.targets.len() {
-            let Target { number, doubt, .. } = self.targets[index];
-            let is_looked_at = survivors.len() < IN_ANY_CASE || !deadline.has_passed();
-            let see = |reason, proc: &mut MaybeProc| match is_looked_at {
-                true => Survivor::see(number, reason, proc),
-                false => Survivor::unseen(number, reason),
-            };
-            let mut survivor = None;
-            // What ended since the deadline, while others were looked at, is no survivor.
-            let outcome = doubt.map_or(self.outcome, |_| Outcome::Exited);
-            self.act(index, outcome, |held, proc, _| {
-                let seen = see(doubt, proc);
-                let gone = held.is_gone(proc)?;
-                survivor = Some(seen);
-                Ok(gone)
-            });
-            match self.targets[index].state {
-                State::Gone(_) => {}
-                State::Refused(reason) => survivors.push(see(Some(reason), &mut self.proc)),
-                State::Live(_) | State::Parked(_) => survivors.push(
-                    survivor
-                        .unwrap_or_else(|| Survivor::unseen(number, Some(Reason::Unverifiable))),
-                ),
-            }
-        }
-        let gone = |target: &Target| match target.state {
-            State::Gone(outcome) => Some((target.number, outcome)),
-            _ => None,
-        };
-        let report = Report {
-            targets: self.targets.iter().filter_map(gone).collect(),
-            elapsed: self.started.elapsed(),
-            coverage: proof.coverage,
-        };
-        match (survivors.is_empty(), proof.is_complete) {
-            (true, true) => Ok(report),
-            (true, false) => Err(Error::unproven(report)),
-            (false, is_complete) => Err(Error::survived(survivors, report, is_complete)),
-        }
-    }
+/// How many survivors are looked at, so that reading thousands does not take longer than was promised.
+struct Looks {
+    left_in_any_case: usize,
+    deadline: Deadline,
 }
 
-impl Survivor {
-    fn unseen(number: u32, reason: Option<Reason>) -> Survivor {
-        Survivor {
+impl Looks {
+    fn new() -> Looks {
+        const TIME: Duration = Duration::from_millis(50);
+        Looks {
+            left_in_any_case: 16,
+            deadline: Deadline::after(TIME),
+        }
+    }
+
+    /// What a target that is not gone is and, unless a reason is given, why it is still there.
+    fn see(&mut self, number: u32, reason: Option<Reason>, proc: &mut MaybeProc) -> Survivor {
+        let mut survivor = Survivor {
             pid: number,
+            id: None,
             reason: reason.unwrap_or(Reason::StillRunning),
             state: None,
             name: None,
+        };
+        if self.left_in_any_case == 0 && self.deadline.has_passed() {
+            return survivor;
         }
-    }
-
-    /// Looks in /proc for what it is and, unless a reason is given, why it is still there.
-    fn see(number: u32, reason: Option<Reason>, proc: &mut MaybeProc) -> Survivor {
-        let mut survivor = Survivor::unseen(number, reason);
+        self.left_in_any_case = self.left_in_any_case.saturating_sub(1);
         let (Some(pid), Some(proc)) = (Pid::new(number), proc.get()) else {
             return survivor;
         };
@@ -111,10 +76,87 @@ impl Survivor {
             survivor.state = Some(stat.state);
             survivor.name = Some(OsStr::from_bytes(stat.name).to_owned());
         }
+        if reason != Some(Reason::Thread) {
+            survivor.id = PidRef::identified(pid, proc)
+                .ok()
+                .flatten()
+                .map(|(_, id)| id);
+        }
         if reason.is_none() {
             survivor.reason = why(&dir).unwrap_or(survivor.reason);
         }
         survivor
+    }
+}
+
+impl Targets<'_> {
+    /// Tells what became of each target.
+    pub(crate) fn finish(mut self, proof: Proof) -> Result<Report> {
+        let killed = self.killed.map(|sent| sent.elapsed());
+        let mut looks = Looks::new();
+        let mut survivors: Vec<Survivor> = Vec::new();
+        for index in 0..self.targets.len() {
+            let Target { number, doubt, .. } = self.targets[index];
+            let mut survivor = None;
+            // What ended since the deadline, while others were looked at, is no survivor.
+            let outcome = doubt.map_or(self.outcome, |_| Outcome::Exited);
+            self.act(index, outcome, |held, proc, _| {
+                let mut seen = looks.see(number, doubt, proc);
+                // What was read under the number is its own if it has its number still.
+                if !held.has_its_pid() {
+                    (seen.id, seen.state, seen.name) = (None, None, None);
+                }
+                let gone = held.is_gone(proc)?;
+                survivor = Some(seen);
+                Ok(gone)
+            });
+            match self.targets[index].state {
+                State::Gone(_) => {}
+                State::Refused(reason) => {
+                    // The number of one that cannot be told may be another's.
+                    let mut seen = looks.see(number, Some(reason), &mut self.proc);
+                    if reason == Reason::Unverifiable {
+                        seen.id = None;
+                    }
+                    survivors.push(seen);
+                }
+                State::Live(_) | State::Parked(_) => survivors.push(survivor.unwrap_or(Survivor {
+                    pid: number,
+                    id: None,
+                    reason: Reason::Unverifiable,
+                    state: None,
+                    name: None,
+                })),
+            }
+        }
+        let report = self.report(proof.coverage);
+        match (survivors.is_empty(), proof.is_complete) {
+            (true, true) => Ok(report),
+            (true, false) => Err(Error::unproven(report)),
+            (false, is_complete) => Err(Error::survived(survivors, report, killed, is_complete)),
+        }
+    }
+
+    /// The error of a call that found more than it may, and has sent nothing.
+    pub(crate) fn too_many(&mut self, most: usize) -> Error {
+        let mut looks = Looks::new();
+        let live: Vec<Pid> = self.all_live().collect();
+        let see = |pid: Pid| looks.see(pid.get(), Some(Reason::StillRunning), &mut self.proc);
+        let found = live.into_iter().map(see).collect();
+        self.targets.clear();
+        Error::too_many(found, most, self.report(Coverage::BestEffort))
+    }
+
+    fn report(&self, coverage: Coverage) -> Report {
+        let gone = |target: &Target| match target.state {
+            State::Gone(outcome) => Some((target.number, outcome)),
+            _ => None,
+        };
+        Report {
+            targets: self.targets.iter().filter_map(gone).collect(),
+            elapsed: self.started.elapsed(),
+            coverage,
+        }
     }
 }
 

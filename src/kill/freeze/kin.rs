@@ -19,12 +19,11 @@ use std::sync::Arc;
 use super::super::super::error::{Error, Result};
 use super::super::super::proc::fork_counter::Newest;
 use super::super::super::proc::{self, Stat};
-use super::super::super::process::ProcessGroup;
 use super::super::super::process::group::OwnedGroup;
+use super::super::super::process::{ProcessGroup, pid_of};
 use super::super::super::sys::{self, Pid, SIGCONT, SIGKILL, SIGSTOP};
 use super::super::super::targets::Targets;
 use super::super::super::targets::found::Added;
-use super::super::caller_and_ancestors;
 
 /// The kin of the targets, found by session and group.
 #[derive(Default)]
@@ -47,7 +46,7 @@ struct Group {
 /// Looked at once a call, and only if something was found by session or group.
 #[derive(Clone)]
 struct Ancestry {
-    /// The caller and its ancestors.
+    /// The caller, init, and the ancestors that are spared.
     spared: HashSet<Pid>,
     /// Those that may be given an orphan of the tree.
     reapers: HashSet<Pid>,
@@ -66,19 +65,20 @@ impl Kin {
     pub(in super::super) fn of(owned: &[OwnedGroup]) -> Kin {
         let mut kin = Kin::default();
         for own in owned {
-            let leader = Arc::clone(&own.group);
-            kin.groups.insert(
-                leader.pgid,
-                Group {
-                    leader,
-                    is_owned: true,
-                },
-            );
+            kin.own_group(Arc::clone(&own.group));
             if own.is_session {
                 kin.own_session(&own.group);
             }
         }
         kin
+    }
+
+    pub(in super::super) fn own_group(&mut self, leader: Arc<ProcessGroup>) {
+        let group = Group {
+            leader: Arc::clone(&leader),
+            is_owned: true,
+        };
+        self.groups.insert(leader.pgid, group);
     }
 
     pub(in super::super) fn own_session(&mut self, leader: &Arc<ProcessGroup>) {
@@ -290,14 +290,18 @@ impl Kin {
         let ancestry = match self.ancestry.take() {
             Some(ancestry) => ancestry,
             None => {
-                let proc = targets.proc()?;
-                let spared = caller_and_ancestors(proc)?;
-                let mut reapers = spared.clone();
+                let (caller, init) = (targets.proc()?.caller(), pid_of(1)?);
+                let mut reapers = targets.ancestors();
                 reapers.extend(&self.above_roots);
+                let spared = reapers.iter().copied().chain([caller, init]);
+                let spared = spared.filter(|&pid| targets.spared_reason(pid).is_some());
+                let spared = spared.collect();
+                reapers.insert(init);
                 // Where it cannot be asked, it may be one.
-                if !sys::process::is_child_subreaper().unwrap_or(true) && !proc.caller().is_init() {
-                    reapers.remove(&proc.caller());
-                }
+                match sys::process::is_child_subreaper().unwrap_or(true) || caller.is_init() {
+                    true => reapers.insert(caller),
+                    false => reapers.remove(&caller),
+                };
                 Ancestry { spared, reapers }
             }
         };
