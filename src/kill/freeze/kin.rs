@@ -128,8 +128,8 @@ impl Kin {
     }
 
     /// Adds the kin that are not yet targets. With `stop` they, and the groups in which all are
-    /// members, are stopped. True: there was a new one, or a group to stop, so that it is worth
-    /// another look.
+    /// members, are stopped. True: there was a new one, or a group to stop, or one that could not be
+    /// judged, so that it is worth another look. A child of another mate is judged by that one.
     pub(in super::super) fn add(&mut self, targets: &mut Targets<'_>, stop: bool) -> Result<bool> {
         self.forget_empty();
         if self.sessions.is_empty() && self.groups.is_empty() {
@@ -150,8 +150,11 @@ impl Kin {
                 seen_in.extend(mate.group.map(|group| (group, mate.pid)));
                 is_new |= self.add_mate(&mate, targets, stop)?;
             } else if !mate.parent.is_some_and(|parent| pids.contains(&parent)) {
-                // A stranger's child. A child of another mate is judged by that one.
-                shared.extend(mate.group);
+                match self.has_strange_parent(&mate, targets)? {
+                    true => shared.extend(mate.group),
+                    // Its parent has ended since, or was born since: another look tells.
+                    false => is_new = true,
+                }
             }
         }
         if stop {
@@ -186,6 +189,17 @@ impl Kin {
             );
         }
         Ok(mates)
+    }
+
+    /// Whether the parent of one that shares a group with the tree lives outside of it.
+    fn has_strange_parent(&self, mate: &Mate, targets: &mut Targets<'_>) -> Result<bool> {
+        let Some(parent) = mate.parent else {
+            return Ok(false);
+        };
+        let mut buf = Vec::new();
+        let stat = targets.proc()?.process(parent).stat(&mut buf);
+        let stat = proc::readable(parent, stat)?;
+        Ok(stat.is_some_and(|stat| !stat.is_zombie() && !self.holds(&stat)))
     }
 
     /// True: it was no target before.
