@@ -409,6 +409,7 @@ pub fn finders(root: u32) -> Vec<process_kill::Result<Vec<u32>>> {
         process_kill::pids_in_session(root),
         process_kill::pids_with_env("PROCESS_KILL_FINDABLE", "yes"),
         process_kill::pids_with_cwd_under(Path::new("/proc")),
+        process_kill::pids_in_directory(Path::new("/proc")),
         process_kill::processes_where(|p| p.parent() == root).map(pids),
         ProcessId::of(root).map(one),
         Process::open(root).map(|process| one(process.map(|p| p.id()))),
