@@ -23,9 +23,9 @@ mod wait;
 
 pub use error::{Error, ErrorKind, Result};
 pub use find::pids_matching;
-pub use find::pids_with_cwd_under;
 pub use find::{Candidate, pids_with_env, processes_where};
 pub use find::{descendant_pids, descendants};
+pub use find::{pids_in_directory, pids_with_cwd_under};
 pub use find::{pids_in_group, pids_in_session};
 pub use kill::kill_all_children;
 pub use kill::kill_process_group;

@@ -127,6 +127,8 @@ wrappers! {
     pids_in_group(pgid: u32) -> Vec<u32> = super::pids_in_group(pgid);
     /// [`pids_in_session`](super::pids_in_session).
     pids_in_session(sid: u32) -> Vec<u32> = super::pids_in_session(sid);
+    /// [`pids_in_directory`](super::pids_in_directory).
+    pids_in_directory(dir: PathBuf) -> Vec<u32> = super::pids_in_directory(&dir);
     /// [`pids_with_cwd_under`](super::pids_with_cwd_under).
     pids_with_cwd_under(dir: PathBuf) -> Vec<u32> = super::pids_with_cwd_under(&dir);
     /// [`pids_with_env`](super::pids_with_env).

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::super::error::{Error, Result};
 use super::super::proc::dir::Link;
@@ -50,12 +51,17 @@ pub fn processes_where(mut keep: impl FnMut(&Candidate<'_>) -> bool) -> Result<V
 /// `Refused`: `key` is empty or holds `=` or NUL, or `value` holds NUL. `Proc`: /proc cannot be used.
 /// `Io`: reading it failed.
 pub fn pids_with_env(key: &str, value: &str) -> Result<Vec<u32>> {
-    if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
+    if !can_be_set(key, value) {
         return Err(Error::refused(format!(
             "no environment has {key:?} set to {value:?}"
         )));
     }
     pids_where(|candidate| Ok(candidate.env(key)?.is_some_and(|set| set == value)))
+}
+
+/// Whether an environment can have this variable.
+fn can_be_set(key: &str, value: &str) -> bool {
+    !key.is_empty() && !key.contains(['=', '\0']) && !value.contains('\0')
 }
 
 /// A process as [`processes_where`] shows it: the numbers as they were when it was listed, the rest
@@ -111,6 +117,28 @@ impl Candidate<'_> {
     #[must_use]
     pub fn start_time(&self) -> u64 {
         self.stat.start_time
+    }
+
+    /// The time since it started, to the clock tick (sysconf(3) `_SC_CLK_TCK`, mostly 10 ms).
+    ///
+    /// # Errors
+    /// The time since boot cannot be read.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let old = process_kill::processes_where(|p| p.age().is_ok_and(|age| age > Duration::from_secs(3600)))?;
+    /// # drop(old);
+    /// # Ok::<(), process_kill::Error>(())
+    /// ```
+    pub fn age(&self) -> io::Result<Duration> {
+        self.stat.age()
+    }
+
+    /// Whether it is the calling process.
+    #[must_use]
+    pub fn is_caller(&self) -> bool {
+        self.pid.is_caller()
     }
 
     /// Its name (proc_pid_stat(5) field 2): 15 bytes at most, unless it is a kernel thread.
@@ -175,6 +203,21 @@ impl Candidate<'_> {
         Ok(value.map(|value| OsString::from_vec(value.to_vec())))
     }
 
+    /// Whether it was started with `key` set to `value`, as [`pids_with_env`] has it.
+    ///
+    /// What cannot be read is "no". [`env`](Candidate::env) tells the two apart.
+    ///
+    /// ```
+    /// let marked = process_kill::processes_where(|p| p.has_env("BUILD_ID", "17"))?;
+    /// # drop(marked);
+    /// # Ok::<(), process_kill::Error>(())
+    /// ```
+    #[must_use]
+    pub fn has_env(&self, key: &str, value: &str) -> bool {
+        let is_value = |set: OsString| set == value;
+        can_be_set(key, value) && self.env(key).is_ok_and(|set| set.is_some_and(is_value))
+    }
+
     /// The effective user id (credentials(7)).
     ///
     /// # Errors
@@ -214,7 +257,7 @@ impl fmt::Debug for Candidate<'_> {
     }
 }
 
-fn each_candidate(mut see: impl FnMut(&Candidate<'_>) -> Result<()>) -> Result<()> {
+pub(super) fn each_candidate(mut see: impl FnMut(&Candidate<'_>) -> Result<()>) -> Result<()> {
     let proc = Proc::open()?;
     proc.begin_scan();
     let mut buf = Vec::new();

@@ -3,12 +3,13 @@
 mod candidate;
 pub(crate) mod descent;
 mod directory;
+mod directory_names;
 mod members;
 pub(crate) mod pattern;
 mod pattern_bounds;
 
 pub use candidate::{Candidate, pids_with_env, processes_where};
 pub use descent::{descendant_pids, descendants};
-pub use directory::pids_with_cwd_under;
+pub use directory::{pids_in_directory, pids_with_cwd_under};
 pub use members::{pids_in_group, pids_in_session};
 pub use pattern::pids_matching;

@@ -75,8 +75,8 @@ pub(crate) enum Match {
 /// Used again for each process.
 #[derive(Default)]
 pub(crate) struct Buffers {
-    line: Vec<u8>,
-    stat: Vec<u8>,
+    pub(super) line: Vec<u8>,
+    pub(super) stat: Vec<u8>,
 }
 
 pub(crate) enum Pattern {

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::super::sys::{self, Pid};
+use super::super::sys::{self, Metadata, Pid};
 use super::dir::{Link, ProcessDir};
 use super::stat::whole;
 use super::{Proc, is_absent};
@@ -55,6 +55,14 @@ pub(crate) enum Reading {
     Settled,
     /// It was still in execve(2), or about to be, when the patience was over.
     Unsettled,
+}
+
+/// Where a process works, or what it runs.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// As the process has it. A deleted file: the path it had.
+    pub(crate) path: PathBuf,
+    is_deleted: bool,
 }
 
 impl Proc {
@@ -183,26 +191,60 @@ impl ProcessDir<'_> {
 
     /// The target of `exe` or `cwd`.
     pub(crate) fn target(&self, link: Link) -> io::Result<PathBuf> {
-        let name = match link {
-            Link::Exe => "exe",
-            Link::Cwd => "cwd",
-        };
+        let name = link.file();
         self.of_live_task(|task| self.link(format_args!("{task}{name}")))
     }
 
-    /// The working directory, under the path it had if it was deleted.
-    pub(crate) fn cwd_before_deletion(&self) -> io::Result<PathBuf> {
-        let shown = self.target(Link::Cwd)?;
+    /// Where `exe` or `cwd` leads, without the mark of a deleted file.
+    pub(crate) fn place(&self, link: Link) -> io::Result<Place> {
+        let shown = self.target(link)?;
         let Some(path) = shown.as_os_str().as_bytes().strip_suffix(b" (deleted)") else {
-            return Ok(shown);
+            return Ok(Place {
+                path: shown,
+                is_deleted: false,
+            });
         };
-        let here = self.of_live_task(|task| self.metadata(format_args!("{task}cwd")))?;
+        let here = self.metadata_of(link)?;
         // The name may end so by itself: then the path leads to where the process is. The link count
         // alone does not tell: overlayfs shows a deleted directory with a count of 1.
-        match here.links > 0 && here.is_at(&shown) {
-            true => Ok(shown),
-            false => Ok(OsStr::from_bytes(path).into()),
+        let is_there = |there: Metadata| there.is_same_file(&here);
+        let is_name = here.links > 0 && Metadata::of(&shown).is_ok_and(is_there);
+        Ok(match is_name {
+            true => Place {
+                path: shown,
+                is_deleted: false,
+            },
+            false => Place {
+                path: OsStr::from_bytes(path).into(),
+                is_deleted: true,
+            },
+        })
+    }
+
+    /// Whether the path of a place means to the caller what it means to the process. In another mount
+    /// namespace, or outside of the caller's root, the same path can be another file.
+    ///
+    /// Device and inode tell. The path of a deleted file leads nowhere, or to another file. Then the
+    /// path is believed in the caller's own mount namespace alone.
+    pub(crate) fn is_in_view(&self, link: Link, place: &Place) -> io::Result<bool> {
+        if !place.is_deleted {
+            // An error: deleted since, absent here, or not to be looked at by the caller.
+            if let Ok(there) = Metadata::of(&place.path) {
+                return Ok(self.metadata_of(link)?.is_same_file(&there));
+            }
         }
+        let own = match self.proc.mount_namespace()? {
+            Some(own) => own,
+            // A kernel without namespaces has one view.
+            None => return Ok(true),
+        };
+        let its = self.of_live_task(|task| self.metadata(format_args!("{task}ns/mnt")))?;
+        Ok(its.inode == own)
+    }
+
+    fn metadata_of(&self, link: Link) -> io::Result<Metadata> {
+        let name = link.file();
+        self.of_live_task(|task| self.metadata(format_args!("{task}{name}")))
     }
 
     /// Reads something below the directory of the leader, or of a live thread if it has exited.
@@ -240,6 +282,15 @@ impl ProcessDir<'_> {
 
     fn read_text_of_thread(&self, tid: Pid, text: Text, buf: &mut Vec<u8>) -> io::Result<bool> {
         self.read_of_thread(tid, text.file(), buf)
+    }
+}
+
+impl Link {
+    fn file(self) -> &'static str {
+        match self {
+            Link::Exe => "exe",
+            Link::Cwd => "cwd",
+        }
     }
 }
 

@@ -134,6 +134,16 @@ impl Proc {
         }
     }
 
+    /// The inode of the calling thread's mount namespace (mount_namespaces(7)); `None` if /proc does
+    /// not tell.
+    fn mount_namespace(&self) -> io::Result<Option<u64>> {
+        match sys::fstatat(self.root.as_fd(), c"thread-self/ns/mnt") {
+            Ok(namespace) => Ok(Some(namespace.inode)),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// The parent of a process, its parent and so on, up to the first that has none here.
     pub(crate) fn ancestors(&self, pid: Pid) -> io::Result<Vec<Pid>> {
         let mut buf = Vec::new();

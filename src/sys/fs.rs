@@ -108,10 +108,18 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
-    /// Whether this path leads to the same file.
-    pub(crate) fn is_at(&self, path: &Path) -> bool {
-        let there = std::fs::metadata(path);
-        there.is_ok_and(|there| (there.dev(), there.ino()) == (self.device, self.inode))
+    /// stat(2) of what a path leads to.
+    pub(crate) fn of(path: &Path) -> io::Result<Metadata> {
+        let file = std::fs::metadata(path)?;
+        Ok(Metadata {
+            device: file.dev(),
+            inode: file.ino(),
+            links: file.nlink(),
+        })
+    }
+
+    pub(crate) fn is_same_file(&self, other: &Metadata) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
     }
 }
 
@@ -138,8 +146,8 @@ pub(crate) fn readlinkat(dir: BorrowedFd<'_>, path: &CStr) -> io::Result<PathBuf
     loop {
         let spare = target.spare_capacity_mut();
         let (to, room) = (spare.as_mut_ptr().cast(), spare.len());
-        // SAFETY: an open descriptor, a NUL-terminated path, and `to` is valid for `room` bytes.
         let got = retry(|| {
+            // SAFETY: an open descriptor, a NUL-terminated path, and `to` is valid for `room` bytes.
             match unsafe { libc::readlinkat(dir.as_raw_fd(), path.as_ptr(), to, room) } {
                 -1 => Err(io::Error::last_os_error()),
                 got => Ok(got.unsigned_abs()),

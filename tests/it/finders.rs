@@ -13,7 +13,9 @@ use process_kill::{
     pids_in_session, pids_matching, pids_with_cwd_under, pids_with_env, processes_where,
 };
 
-use super::fixture::{Victim, alone, as_nobody, eventually, is_root, states, stubborn};
+use super::fixture::{
+    Victim, alone, as_nobody, copy_stubborn, eventually, is_root, states, stubborn,
+};
 
 /// What the candidate with this pid says. It must be shown once.
 fn ask<T>(pid: u32, mut question: impl FnMut(&Candidate<'_>) -> T) -> T {
@@ -500,7 +502,7 @@ fn a_deleted_directory_still_counts() {
 fn a_deleted_program_hides_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().canonicalize().unwrap().join("program");
-    std::fs::copy(env!("CARGO_BIN_EXE_stubborn"), &copy).unwrap();
+    copy_stubborn(&copy);
     let token = token();
     let mut command = Command::new(&copy);
     command.env("STUBBORN", "").env("FINDERS", &token);

@@ -375,6 +375,14 @@ pub fn patient() -> Kill {
     Kill::now().verify_within(PATIENCE)
 }
 
+/// Puts a copy of the stubborn program there. Another process writes it: a child that is forked by
+/// another thread meanwhile would hold a descriptor of ours, and the copy could not be executed.
+pub fn copy_stubborn(to: &Path) {
+    let mut cp = Command::new("cp");
+    cp.arg(env!("CARGO_BIN_EXE_stubborn")).arg(to);
+    assert!(cp.status().unwrap().success());
+}
+
 /// How many descriptors this program has open.
 pub fn open_descriptors() -> usize {
     // The listing itself has one.
@@ -401,6 +409,7 @@ pub fn finders(root: u32) -> Vec<process_kill::Result<Vec<u32>>> {
         process_kill::pids_in_session(root),
         process_kill::pids_with_env("PROCESS_KILL_FINDABLE", "yes"),
         process_kill::pids_with_cwd_under(Path::new("/proc")),
+        process_kill::pids_in_directory(Path::new("/proc")),
         process_kill::processes_where(|p| p.parent() == root).map(pids),
         ProcessId::of(root).map(one),
         Process::open(root).map(|process| one(process.map(|p| p.id()))),

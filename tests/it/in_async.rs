@@ -50,6 +50,8 @@ async fn every_function_has_its_like() {
     let dir = tempfile::tempdir().unwrap();
     let cwd = asynchronous::pids_with_cwd_under(dir.path().into()).await;
     assert!(cwd.unwrap().is_empty());
+    let inside = asynchronous::pids_in_directory(dir.path().into()).await;
+    assert!(inside.unwrap().is_empty());
     let refused = asynchronous::cgroup(patient(), dir.path().into()).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
     let waited = asynchronous::wait_until_gone(vec![child], Duration::ZERO).await;

@@ -10,6 +10,7 @@ mod child;
 mod children;
 mod descent;
 mod descriptors;
+mod directory;
 mod finders;
 mod fixture;
 mod groups;
