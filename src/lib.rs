@@ -1,4 +1,72 @@
 //! Finds processes on Linux, kills them, and proves them gone.
+//!
+//! `kill` tells you that a signal was sent. It does not tell you whether you found every process,
+//! whether they ended, or which ones survived. This crate does, with plain blocking functions. They
+//! need no runtime, start no thread, run no program, install no signal handler, and never reap.
+//!
+//! ```no_run
+//! # use std::path::Path;
+//! use process_kill::Kill;
+//!
+//! // Every process that works in the directory or names it, with all descendants.
+//! let report = Kill::graceful().directory(Path::new("/srv/worktrees/7"))?;
+//! println!("{} gone in {:?}", report.len(), report.elapsed());
+//! # Ok::<(), process_kill::Error>(())
+//! ```
+//!
+//! # What do you have?
+//!
+//! | you have | call |
+//! |---|---|
+//! | a pid | [`sigkill_pids_and_verify`], [`Kill::pids`] |
+//! | a saved identity | [`Kill::processes`], [`Kill::trees`] |
+//! | a child or another root | [`Kill::tree`], [`kill_tree_and_verify`] |
+//! | a command to run with limits | [`child::CommandExt::spawn_managed`], [`child::Managed::output`] |
+//! | a process group | [`Kill::groups`], [`Kill::jobs`], [`kill_process_group`] |
+//! | a directory | [`Kill::directory`], [`pids_in_directory`] |
+//! | a port | [`Kill::port`], [`pids_listening_on`] |
+//! | a pattern | [`Kill::matching`], [`pids_matching`] |
+//! | any other question | [`Kill::all_where`], [`processes_where`] |
+//! | a cgroup | [`Kill::cgroup`] |
+//! | only the wish that all my children die | [`Kill::children`], [`kill_all_children`] |
+//! | the question whether a process is gone | [`is_gone`], [`ProcessId::is_gone`], [`wait_until_gone`] |
+//!
+//! # What is taken by what
+//!
+//! ```text
+//! caller
+//! └─ child ── leads group 10
+//!    ├─ grandchild ── in group 10
+//!    │  └─ (exited)
+//!    │     └─ orphan ── in group 10, adopted by init
+//!    └─ server ── leads session 12
+//!       └─ (exited)
+//!          └─ worker ── in session 12, adopted by init
+//! daemon ── session of its own, adopted by init before the call
+//!
+//!                       child  grandchild  orphan  server  worker  daemon
+//! Kill::pids(child)       x
+//! Kill::groups(10)        x        x         x
+//! Kill::tree(child)       x        x         x(1)    x       x
+//! Kill::jobs(10)          x        x         x       x       x
+//! Kill::children          x        x         (2)     x       x      (2)
+//! Kill::cgroup            x        x         x       x       x       x
+//! ```
+//!
+//! (1) If the child is the caller's own: then the caller made its group. An orphan in another
+//! process's group may be a stranger's. (2) After [`child::adopt_orphans`].
+//!
+//! # Copying the source
+//!
+//! `src/` works as a module of another crate, of edition 2021 or 2024:
+//!
+//! 1. Copy it to `src/process_kill/`, rename `lib.rs` to `mod.rs`, and add `pub mod process_kill;`.
+//! 2. Add to Cargo.toml what this crate's has: `libc`, and `procfs` without default features.
+//! 3. Delete what is not needed, with the `mod` and `pub use` lines that name it. Nothing else has to
+//!    be edited. These can go: `tokio.rs`; `child.rs` with `child/`; of `kill/` all but `mod.rs` (with
+//!    `tree.rs` go `freeze.rs`, `children.rs`, `groups.rs` and `matching.rs`); of `find/` each file
+//!    that no other one needs. What is left then has functions that are not used, which is worth an
+//!    `#[allow(dead_code)]`.
 #![allow(
     unexpected_cfgs,
     reason = "a crate that has copied this source has no feature `tokio`"
@@ -22,6 +90,7 @@ pub mod tokio;
 mod wait;
 
 pub use error::{Error, ErrorKind, Result};
+pub use find::pids_listening_on;
 pub use find::pids_matching;
 pub use find::{Candidate, pids_with_env, processes_where};
 pub use find::{descendant_pids, descendants};

@@ -7,6 +7,20 @@
 //!
 //! Beyond the errors of the plain functions there is `Task`: the work panicked.
 //!
+//! This module has the name of the runtime. Import the functions, or the module under another name;
+//! `use process_kill::tokio` would hide the runtime from `#[tokio::main]`:
+//!
+//! ```
+//! use process_kill::tokio as kill;
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> process_kill::Result<()> {
+//!     let found = kill::descendant_pids(std::process::id()).await?;
+//!     kill::sigkill_pids_and_verify(found).await?;
+//!     Ok(())
+//! }
+//! ```
+//!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,6 +36,7 @@
 //! # }
 //! ```
 
+use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -117,6 +132,8 @@ wrappers! {
     /// [`wait_until_gone`](super::wait_until_gone).
     wait_until_gone(pids: Vec<u32>, within: Duration) -> Report =
         super::wait_until_gone(&pids, within);
+    /// [`is_gone`](super::is_gone).
+    is_gone(pid: u32) -> bool = super::is_gone(pid);
     /// [`kill_tree_and_verify`](super::kill_tree_and_verify).
     kill_tree_and_verify(root: u32) -> Report = super::kill_tree_and_verify(root);
     /// [`kill_process_group`](super::kill_process_group).
@@ -139,10 +156,18 @@ wrappers! {
     processes(kill: Kill, ids: Vec<ProcessId>) -> Report = kill.processes(&ids);
     /// [`Kill::tree`].
     tree(kill: Kill, root: u32) -> Report = kill.tree(root);
+    /// [`Kill::trees`].
+    trees(kill: Kill, roots: Vec<ProcessId>) -> Report = kill.trees(&roots);
     /// [`Kill::groups`].
     groups(kill: Kill, pgids: Vec<u32>) -> Report = kill.groups(&pgids);
+    /// [`Kill::jobs`].
+    jobs(kill: Kill, pgids: Vec<u32>) -> Report = kill.jobs(&pgids);
     /// [`Kill::matching`].
     matching(kill: Kill, pattern: String) -> Report = kill.matching(&pattern);
+    /// [`Kill::directory`].
+    directory(kill: Kill, dir: PathBuf) -> Report = kill.directory(&dir);
+    /// [`Kill::port`].
+    port(kill: Kill, port: u16) -> Report = kill.port(port);
     /// [`Kill::children`].
     children(kill: Kill) -> Report = kill.children();
     /// [`Kill::cgroup`].
@@ -158,4 +183,15 @@ where
     F: FnMut(&Candidate<'_>) -> bool + Send + 'static,
 {
     spawn(move || super::processes_where(keep))
+}
+
+/// [`Kill::all_where`].
+///
+/// # Errors
+/// As the plain function; `Task`: it, or `keep`, panicked.
+pub fn all_where<F>(kill: Kill, keep: F) -> impl Future<Output = Result<Report>> + Send + 'static
+where
+    F: FnMut(&Candidate<'_>) -> bool + Send + 'static,
+{
+    spawn(move || kill.all_where(keep))
 }

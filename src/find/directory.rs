@@ -136,6 +136,10 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
+    pub(crate) fn exists(&self) -> bool {
+        self.exists
+    }
+
     /// # Errors
     /// `Refused` and `Io`: as [`pids_in_directory`].
     pub(crate) fn resolve(dir: &Path) -> Result<Directory> {

@@ -2,7 +2,7 @@
 
 mod candidate;
 pub(crate) mod descent;
-mod directory;
+pub(crate) mod directory;
 mod directory_names;
 mod members;
 pub(crate) mod pattern;

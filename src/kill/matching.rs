@@ -26,7 +26,11 @@ use super::super::sys::{Pid, SIGKILL};
 use super::super::targets::found::Added;
 use super::super::targets::{Proof, Targets};
 use super::super::wait::Deadline;
+use super::freeze::{self, Kin, add_descendants, freeze};
 use super::{Found, Kill, Selection, retry};
+
+mod directory;
+mod port;
 
 impl Kill {
     /// Kills every process whose command line matches, as [`pids_matching`](super::super::pids_matching)
@@ -90,11 +94,36 @@ struct Search<M> {
     before: Newest,
     /// The latest search could tell of every process whether it matches.
     is_sure: bool,
+    /// What left the trees of those that were found.
+    kin: Kin,
+    /// What the fork counter showed when the call began.
+    since: Newest,
+    /// The trees were closed whenever they were frozen.
+    trees: Proof,
 }
 
 /// What is looked for.
 trait Seek {
+    /// Descendants of what is found are to go too.
+    const WITH_DESCENDANTS: bool = false;
+
     fn matches(&mut self, pid: Pid, proc: &Proc) -> io::Result<Match>;
+
+    /// The first search found none: is that an error?
+    fn none_found(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Stops all live targets and waits until they are. What does not stop is killed all the same.
+fn stop(targets: &mut Targets<'_>, deadline: Deadline) -> Result<()> {
+    for index in 0..targets.len() {
+        targets.send_sigstop(index);
+    }
+    for index in 0..targets.len() {
+        targets.await_stopped(index, deadline)?;
+    }
+    Ok(())
 }
 
 struct ByClosure<F> {
@@ -134,6 +163,9 @@ impl<M: Seek> Search<M> {
             met_newcomer: false,
             before: Newest::UNKNOWN,
             is_sure: false,
+            kin: Kin::default(),
+            since: Newest::UNKNOWN,
+            trees: Proof::EXACT,
         }
     }
 
@@ -181,12 +213,11 @@ impl<M: Seek> Search<M> {
     /// Stops all that are found, until nothing new is.
     fn stop_all(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<()> {
         loop {
-            for index in 0..targets.len() {
-                targets.send_sigstop(index);
-            }
-            for index in 0..targets.len() {
-                // What does not stop is killed all the same.
-                targets.await_stopped(index, deadline)?;
+            if M::WITH_DESCENDANTS {
+                let proof = freeze(targets, &mut self.kin, self.since, deadline)?;
+                self.trees = self.trees.and(proof);
+            } else {
+                stop(targets, deadline)?;
             }
             if !self.search(targets)? || deadline.has_passed() {
                 return Ok(());
@@ -263,14 +294,28 @@ impl<M: Seek> Search<M> {
 
 impl<M: Seek> Selection for Search<M> {
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
+        self.since = freeze::newest(targets)?;
         self.search(targets)?;
-        Ok(())
+        match targets.len() {
+            0 => self.seek.none_found(),
+            _ => Ok(()),
+        }
     }
 
-    fn find(&mut self, targets: &mut Targets<'_>, _: Deadline) -> Result<Found> {
+    fn find(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Found> {
+        let before = targets.len();
+        self.search(targets)?;
+        let mut is_complete = true;
+        if M::WITH_DESCENDANTS {
+            self.kin.note_leaders(targets)?;
+            is_complete = add_descendants(targets, deadline)?.is_complete;
+            if is_complete && self.kin.add(targets, false)? {
+                is_complete = add_descendants(targets, deadline)?.is_complete;
+            }
+        }
         Ok(Found {
-            is_new: self.search(targets)?,
-            is_complete: true,
+            is_new: targets.len() > before,
+            is_complete,
         })
     }
 
@@ -278,10 +323,11 @@ impl<M: Seek> Selection for Search<M> {
         loop {
             let frozen_by = deadline.three_quarters();
             retry(frozen_by, || self.stop_all(targets, frozen_by))?;
-            targets.signal(0, &[SIGKILL]);
+            self.kin.kill();
+            targets.kill_newest_first();
             targets.wait(deadline, Outcome::Killed);
             match retry(deadline, || self.prove_empty(targets, deadline))? {
-                Some(proof) => return Ok(proof),
+                Some(proof) => return Ok(proof.and(self.trees)),
                 None if deadline.has_passed() => return Ok(Proof::NONE),
                 None => {}
             }

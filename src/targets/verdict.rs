@@ -89,6 +89,22 @@ impl Looks {
     }
 }
 
+impl Proof {
+    /// Of both.
+    pub(crate) fn and(self, other: Proof) -> Proof {
+        let is_exact = [self, other]
+            .iter()
+            .all(|proof| proof.coverage == Coverage::Exact);
+        Proof {
+            coverage: match is_exact {
+                true => Coverage::Exact,
+                false => Coverage::BestEffort,
+            },
+            is_complete: self.is_complete && other.is_complete,
+        }
+    }
+}
+
 impl Targets<'_> {
     /// Tells what became of each target.
     pub(crate) fn finish(mut self, proof: Proof) -> Result<Report> {

@@ -1,0 +1,74 @@
+//! Whatever is in a directory, with all descendants.
+
+use std::io;
+use std::path::Path;
+
+use super::super::super::error::Result;
+use super::super::super::find::directory::Directory;
+use super::super::super::find::pattern::{Buffers, Match};
+use super::super::super::proc::{Proc, ProcessDir};
+use super::super::super::report::Report;
+use super::super::super::sys::Pid;
+use super::super::Kill;
+use super::{Search, Seek};
+
+impl Kill {
+    /// Kills every process that is in a directory, as [`pids_in_directory`](super::super::pids_in_directory)
+    /// finds them, with all their descendants, until there is none: what to call before a worktree is
+    /// deleted.
+    ///
+    /// A process is in the directory if it works there or below, runs a program from there, or names the
+    /// directory or a path below it in an argument. The path is never a pattern: `/srv/tree-7` is not
+    /// `/srv/tree-70`. All that are found are stopped, with their trees as by [`Kill::tree`], before the
+    /// first is killed, and then the search is repeated until it is empty. The caller and its ancestors
+    /// are spared, so a shell that works in the directory and started the caller lives on. What of
+    /// other users' processes may not be read is passed over.
+    ///
+    /// The coverage is that of [`Kill::matching`] and [`Kill::tree`] together.
+    ///
+    /// # Errors
+    /// `Refused`: `dir` is empty, holds a NUL, is or leads to `/`, or exists and is no directory. `Io`
+    /// with a source of kind `NotFound`: `dir` does not exist and no process is in it, so the path may be
+    /// mistyped. `Survivors`: some are not gone. `Unproven`: new ones keep coming. `Proc` or `Io`: /proc
+    /// cannot be used or read, and nothing was sent.
+    ///
+    /// ```no_run
+    /// # use std::path::Path;
+    /// # use process_kill::Kill;
+    /// let worktree = Path::new("/srv/worktrees/7");
+    /// Kill::graceful().directory(worktree)?;
+    /// std::fs::remove_dir_all(worktree)?; // reached only if all of them are gone
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn directory(&self, dir: &Path) -> Result<Report> {
+        self.run(Search::of(InDirectory {
+            dir: Directory::resolve(dir)?,
+            buffers: Buffers::default(),
+            stat: Vec::new(),
+        }))
+    }
+}
+
+struct InDirectory {
+    dir: Directory,
+    buffers: Buffers,
+    stat: Vec<u8>,
+}
+
+impl Seek for InDirectory {
+    const WITH_DESCENDANTS: bool = true;
+
+    fn matches(&mut self, pid: Pid, proc: &Proc) -> io::Result<Match> {
+        match ProcessDir::open(proc, pid, &mut self.stat)? {
+            Some((dir, _)) => self.dir.holds(&dir, &mut self.buffers),
+            None => Ok(Match::No),
+        }
+    }
+
+    fn none_found(&self) -> Result<()> {
+        match self.dir.exists() {
+            true => Ok(()),
+            false => Err(self.dir.missing()),
+        }
+    }
+}

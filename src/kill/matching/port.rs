@@ -1,0 +1,100 @@
+//! Whatever listens on a port, until nothing does.
+
+use super::super::super::error::{Error, Result};
+use super::super::super::find::listeners::{holds, listeners, pids_listening_on};
+use super::super::super::process::pid_of;
+use super::super::super::report::{Outcome, Report};
+use super::super::super::sys::SIGKILL;
+use super::super::super::targets::found::Added;
+use super::super::super::targets::{Proof, Targets};
+use super::super::super::wait::Deadline;
+use super::super::{Found, Kill, Selection, retry};
+use super::stop;
+
+impl Kill {
+    /// Kills every process that listens on a TCP port, as
+    /// [`pids_listening_on`](super::super::pids_listening_on) finds them, until none does: the port can
+    /// be bound at once after `Ok`.
+    ///
+    /// Clients of the port are left alone. If several processes share the socket, as the children of a
+    /// server do, all of them are targets. All are stopped before the first gets SIGKILL, so a server
+    /// that is started again and again is caught too. If none listens, that is no error.
+    ///
+    /// # Errors
+    /// `Refused`: port 0. `Survivors`: some are not gone; or the caller, one of its ancestors or init
+    /// listens, and is spared. `Unproven`: new listeners keep coming. `Io`: permission denied, the owner
+    /// of a listening socket cannot be seen; nothing was sent. `Proc` or `Io`: /proc cannot be used or
+    /// read, and nothing was sent.
+    ///
+    /// ```no_run
+    /// process_kill::Kill::graceful().port(8080)?;
+    /// let server = std::net::TcpListener::bind("127.0.0.1:8080")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn port(&self, port: u16) -> Result<Report> {
+        self.run(Listening { port })
+    }
+}
+
+struct Listening {
+    port: u16,
+}
+
+impl Listening {
+    /// Adds the listeners. True: there was a new one, or one that was gone before it could be held, so
+    /// that another look is due.
+    fn add(&self, targets: &mut Targets<'_>) -> Result<bool> {
+        let mut is_new = false;
+        for number in pids_listening_on(self.port)? {
+            let pid = pid_of(number)?;
+            if let Some(reason) = targets.spared_reason(pid) {
+                targets.add_refused(pid, reason);
+                continue;
+            }
+            let added = targets.add_found(pid, |_, proc| {
+                holds(&proc.process(pid), &listeners(self.port, proc)?)
+            })?;
+            is_new |= added != Added::Known;
+        }
+        Ok(is_new)
+    }
+}
+
+impl Selection for Listening {
+    fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
+        self.add(targets)?;
+        Ok(())
+    }
+
+    fn find(&mut self, targets: &mut Targets<'_>, _: Deadline) -> Result<Found> {
+        Ok(Found {
+            is_new: self.add(targets)?,
+            is_complete: true,
+        })
+    }
+
+    fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
+        loop {
+            let frozen_by = deadline.three_quarters();
+            retry(frozen_by, || {
+                stop(targets, frozen_by)?;
+                while self.add(targets)? && !frozen_by.has_passed() {
+                    stop(targets, frozen_by)?;
+                }
+                Ok(())
+            })?;
+            targets.signal(0, &[SIGKILL]);
+            targets.wait(deadline, Outcome::Killed);
+            // A socket that no target holds any more is held by one that is spared.
+            if !retry(deadline, || self.add(targets))? {
+                return match targets.all_live().next() {
+                    None => Ok(Proof::EXACT),
+                    Some(_) => Ok(Proof::BEST_EFFORT),
+                };
+            }
+            if deadline.has_passed() {
+                return Ok(Proof::NONE);
+            }
+        }
+    }
+}
