@@ -138,8 +138,8 @@ pub(crate) fn readlinkat(dir: BorrowedFd<'_>, path: &CStr) -> io::Result<PathBuf
     loop {
         let spare = target.spare_capacity_mut();
         let (to, room) = (spare.as_mut_ptr().cast(), spare.len());
-        // SAFETY: an open descriptor, a NUL-terminated path, and `to` is valid for `room` bytes.
         let got = retry(|| {
+            // SAFETY: an open descriptor, a NUL-terminated path, and `to` is valid for `room` bytes.
             match unsafe { libc::readlinkat(dir.as_raw_fd(), path.as_ptr(), to, room) } {
                 -1 => Err(io::Error::last_os_error()),
                 got => Ok(got.unsigned_abs()),
