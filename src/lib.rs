@@ -22,6 +22,7 @@ pub mod tokio;
 mod wait;
 
 pub use error::{Error, ErrorKind, Result};
+pub use find::pids_listening_on;
 pub use find::pids_matching;
 pub use find::pids_with_cwd_under;
 pub use find::{Candidate, pids_with_env, processes_where};

@@ -3,6 +3,7 @@
 mod candidate;
 pub(crate) mod descent;
 mod directory;
+mod listeners;
 mod members;
 pub(crate) mod pattern;
 mod pattern_bounds;
@@ -10,5 +11,6 @@ mod pattern_bounds;
 pub use candidate::{Candidate, pids_with_env, processes_where};
 pub use descent::{descendant_pids, descendants};
 pub use directory::pids_with_cwd_under;
+pub use listeners::pids_listening_on;
 pub use members::{pids_in_group, pids_in_session};
 pub use pattern::pids_matching;

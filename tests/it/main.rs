@@ -17,6 +17,7 @@ mod identity;
 #[cfg(feature = "tokio")]
 mod in_async;
 mod kill;
+mod listeners;
 mod matching;
 mod no_pidfd;
 mod output;
