@@ -150,6 +150,8 @@ wrappers! {
     pids_with_cwd_under(dir: PathBuf) -> Vec<u32> = super::pids_with_cwd_under(&dir);
     /// [`pids_with_env`](super::pids_with_env).
     pids_with_env(key: String, value: String) -> Vec<u32> = super::pids_with_env(&key, &value);
+    /// [`pids_listening_on`](super::pids_listening_on).
+    pids_listening_on(port: u16) -> Vec<u32> = super::pids_listening_on(port);
     /// [`Kill::pids`].
     pids(kill: Kill, pids: Vec<u32>) -> Report = kill.pids(&pids);
     /// [`Kill::processes`].

@@ -162,7 +162,7 @@ impl Candidate<'_> {
         Ok(args.map(|arg| OsString::from_vec(arg.to_vec())).collect())
     }
 
-    /// What [`pids_matching`] matches: the arguments joined by one space, or the name in brackets.
+    /// What [`pids_matching`](super::super::pids_matching) matches: the arguments joined by one space, or the name in brackets.
     ///
     /// # Errors
     /// It is gone, or may not be read.

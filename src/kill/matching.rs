@@ -22,7 +22,7 @@ use super::super::find::pattern::{Buffers, Match, Pattern};
 use super::super::proc::fork_counter::Newest;
 use super::super::proc::{self, Proc, ProcessDir};
 use super::super::report::{Outcome, Report};
-use super::super::sys::{Pid, SIGKILL};
+use super::super::sys::Pid;
 use super::super::targets::found::Added;
 use super::super::targets::{Proof, Targets};
 use super::super::wait::Deadline;

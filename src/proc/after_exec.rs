@@ -249,7 +249,7 @@ impl ProcessDir<'_> {
 
     /// Reads something below the directory of the leader, or of a live thread if it has exited.
     /// `read` is given the path of the task below that of the process.
-    fn of_live_task<T>(&self, read: impl Fn(&str) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn of_live_task<T>(&self, read: impl Fn(&str) -> io::Result<T>) -> io::Result<T> {
         let mut buf = Vec::new();
         loop {
             let seen = match self.stat(&mut buf)? {

@@ -335,7 +335,16 @@ impl<'p> ProcessDir<'p> {
 
     pub(crate) fn numbers(&self, path: &str) -> io::Result<Vec<Pid>> {
         let own = self.path();
-        self.proc.numbers(self.at(), format_args!("{own}{path}"))
+        let parse = |n: &[u8]| Pid::new(number(n)?);
+        self.proc
+            .numbers(self.at(), format_args!("{own}{path}"), parse)
+    }
+
+    /// The open descriptors of a task, whose path is given from that of the process; 0 is one.
+    pub(super) fn descriptors(&self, task: &str) -> io::Result<Vec<u32>> {
+        let own = self.path();
+        let path = format_args!("{own}{task}fd");
+        self.proc.numbers(self.at(), path, number)
     }
 
     /// False: no such process.

@@ -20,6 +20,7 @@ use super::sys::{self, FileSystem, Pid};
 mod after_exec;
 pub(crate) mod dir;
 pub(crate) mod fork_counter;
+pub(crate) mod net;
 mod stat;
 
 pub(crate) use after_exec::{Reading, Text};
@@ -84,7 +85,8 @@ impl Proc {
     /// Every process that can be seen, ascending. One that lives through the call is not left out:
     /// the kernel walks the numbers upwards.
     pub(crate) fn pids(&self) -> io::Result<Vec<Pid>> {
-        self.numbers(self.root.as_fd(), format_args!("."))
+        let dir = self.root.as_fd();
+        self.numbers(dir, format_args!("."), |n| Pid::new(number(n)?))
     }
 
     /// About how many processes there are, in one call: /proc has a link for each.
@@ -171,14 +173,17 @@ impl Proc {
     }
 
     /// The numbers in a directory, ascending.
-    fn numbers(&self, dir: BorrowedFd<'_>, path: fmt::Arguments<'_>) -> io::Result<Vec<Pid>> {
+    fn numbers<N: Ord>(
+        &self,
+        dir: BorrowedFd<'_>,
+        path: fmt::Arguments<'_>,
+        parse: impl Fn(&[u8]) -> Option<N>,
+    ) -> io::Result<Vec<N>> {
         let mut numbers = Vec::new();
         self.with_room(|| {
             numbers.clear();
             with_path(path, |path| {
-                sys::for_each_name(dir, path, |name| {
-                    numbers.extend(number(name).and_then(Pid::new));
-                })
+                sys::for_each_name(dir, path, |name| numbers.extend(parse(name)))
             })
         })?;
         numbers.sort_unstable();

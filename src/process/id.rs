@@ -30,8 +30,8 @@ use super::{Owner, PidRef, Pin, is_nobody, pid_of};
 ///
 /// The text form is made for pid files: it survives the program that wrote it and a reboot. In another
 /// PID namespace, as of a container that shares the file, the pid would mean another process: there the
-/// identity is an error, and [`Kill::processes`](super::Kill::processes) calls it
-/// [`Unverifiable`](super::Reason::Unverifiable).
+/// identity is an error, and [`Kill::processes`](super::super::Kill::processes) calls it
+/// [`Unverifiable`](super::super::Reason::Unverifiable).
 ///
 /// ```
 /// # use process_kill::ProcessId;

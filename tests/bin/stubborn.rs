@@ -247,6 +247,10 @@ fn child<'a>(words: &'a [&'a str], by_thread: bool) -> &'a [&'a str] {
 
 /// Starts this program again in the group of the first job, or as the first job, for the words up to
 /// the closing brace, and returns those after it.
+#[expect(
+    clippy::zombie_processes,
+    reason = "it is to be a zombie if it ends first"
+)]
 fn start_job<'a>(words: &'a [&'a str], first: &mut Option<libc::pid_t>) -> &'a [&'a str] {
     let (spec, rest) = block(words);
     let mut command = again(&spec);

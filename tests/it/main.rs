@@ -18,6 +18,7 @@ mod identity;
 #[cfg(feature = "tokio")]
 mod in_async;
 mod kill;
+mod listeners;
 mod matching;
 mod no_pidfd;
 mod output;

@@ -13,7 +13,7 @@ use super::super::Kill;
 use super::{Search, Seek};
 
 impl Kill {
-    /// Kills every process that is in a directory, as [`pids_in_directory`](super::super::pids_in_directory)
+    /// Kills every process that is in a directory, as [`pids_in_directory`](super::super::super::pids_in_directory)
     /// finds them, with all their descendants, until there is none: what to call before a worktree is
     /// deleted.
     ///

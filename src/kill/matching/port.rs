@@ -13,7 +13,7 @@ use super::stop;
 
 impl Kill {
     /// Kills every process that listens on a TCP port, as
-    /// [`pids_listening_on`](super::super::pids_listening_on) finds them, until none does: the port can
+    /// [`pids_listening_on`](super::super::super::pids_listening_on) finds them, until none does: the port can
     /// be bound at once after `Ok`.
     ///
     /// Clients of the port are left alone. If several processes share the socket, as the children of a
@@ -44,16 +44,20 @@ impl Listening {
     /// Adds the listeners. True: there was a new one, or one that was gone before it could be held, so
     /// that another look is due.
     fn add(&self, targets: &mut Targets<'_>) -> Result<bool> {
+        let pids = pids_listening_on(self.port)?;
+        if pids.is_empty() {
+            return Ok(false);
+        }
+        let sockets = listeners(self.port, targets.proc()?);
+        let sockets = sockets.map_err(|e| Error::io("read the TCP sockets", e))?;
         let mut is_new = false;
-        for number in pids_listening_on(self.port)? {
+        for number in pids {
             let pid = pid_of(number)?;
             if let Some(reason) = targets.spared_reason(pid) {
                 targets.add_refused(pid, reason);
                 continue;
             }
-            let added = targets.add_found(pid, |_, proc| {
-                holds(&proc.process(pid), &listeners(self.port, proc)?)
-            })?;
+            let added = targets.add_found(pid, |_, proc| holds(&proc.process(pid), &sockets))?;
             is_new |= added != Added::Known;
         }
         Ok(is_new)
