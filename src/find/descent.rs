@@ -134,7 +134,8 @@ pub(crate) enum NoList {
 impl ChildLists {
     /// Children of any thread. When a child exits while its list is read, the kernel may omit another
     /// one: the one that exited was shown before and is absent from the next pass. So two equal
-    /// passes in a row, threads and children, say that the first omitted none.
+    /// passes in a row, threads and children, say that the first omitted none. A list begins with the
+    /// oldest child, so an empty one omits none.
     ///
     /// A thread that ends hands its children to another one and is absent from the next pass too. Only
     /// a leader stays listed when it has ended, so it is read first: its children have then gone to a
@@ -148,7 +149,9 @@ impl ChildLists {
         let mut last = None;
         for _ in 0..PASSES {
             let pass = self.pass(parent, proc)?;
+            let is_empty = pass.children.is_empty() && pass.threads.len() <= 1;
             match (last, pass) {
+                (_, pass) if pass.is_complete && is_empty => return Ok(pass.children),
                 (Some(last), pass) if pass.is_complete && last == pass => return Ok(pass.children),
                 (_, pass) => last = Some(pass),
             }

@@ -210,6 +210,9 @@ fn stop_descendants(targets: &mut Targets<'_>, root: Pid) -> Result<()> {
             // It has ended, and its children were given to another process.
             children.clear();
         }
+        if !targets.is_still(parent) {
+            children.clear();
+        }
         for child in children.drain(..).rev() {
             if stop_at_once(targets, parent, child)? == Added::New {
                 parents.push(child);

@@ -132,6 +132,10 @@ fn visit(
         return Ok(());
     }
     let children = listing.children(parent, targets)?;
+    if !children.is_empty() && !targets.is_still(parent) {
+        pass.is_quiet = false;
+        return Ok(());
+    }
     for &child in &children {
         match targets.add_child(parent, child)? {
             Added::New => {
@@ -201,7 +205,8 @@ fn stop_seen(targets: &mut Targets<'_>, deadline: Deadline) -> Result<()> {
             if deadline.has_passed() && at_least.has_passed() {
                 break;
             }
-            for child in listing.seen(parent, targets)? {
+            let children = listing.seen(parent, targets)?;
+            for child in targets.own_children(parent, children) {
                 if targets.add_child(parent, child)? == Added::New {
                     targets.send_sigstop(targets.len() - 1);
                 }

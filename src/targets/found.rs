@@ -60,12 +60,8 @@ impl Targets<'_> {
         Ok(Added::New)
     }
 
-    /// Adds a child that was listed under its parent's number. If the parent is a target, or the
-    /// caller, and has its number still, the list was its own.
+    /// Adds a child that was listed under its parent's number; see [`Targets::is_still`].
     pub(crate) fn add_child(&mut self, parent: Pid, child: Pid) -> Result<Added> {
-        if !self.is_still(parent) {
-            return Ok(Added::Vanished);
-        }
         // An ancestor of the caller is no descendant of a target, unless the caller is.
         if self.is_known(child) || child.is_caller() {
             return Ok(Added::Known);
@@ -82,6 +78,14 @@ impl Targets<'_> {
         }
     }
 
+    /// The children that were listed under a parent's number, if the list is its own.
+    pub(crate) fn own_children(&mut self, parent: Pid, listed: Vec<Pid>) -> Vec<Pid> {
+        match listed.is_empty() || self.is_still(parent) {
+            true => listed,
+            false => Vec::new(),
+        }
+    }
+
     /// Whether the process that has this number is a target.
     fn is_known(&mut self, pid: Pid) -> bool {
         let Some(&index) = self.latest.get(&pid) else {
@@ -90,8 +94,9 @@ impl Targets<'_> {
         matches!(self.targets[index].state, State::Refused(_)) || self.has_its_pid(index)
     }
 
-    /// Whether a number that was the caller's or a target's is so still.
-    fn is_still(&mut self, pid: Pid) -> bool {
+    /// Whether a number that was the caller's or a target's is so still: then a list of children that
+    /// was read under it before is its own.
+    pub(crate) fn is_still(&mut self, pid: Pid) -> bool {
         match self.latest.get(&pid) {
             Some(&index) => self.has_its_pid(index),
             None => pid.is_caller(),

@@ -225,7 +225,7 @@ fn a_tree_costs_little_more_than_its_pids(spec: &str, size: usize) {
     drop(victim);
 
     let (mut victim, pids) = family(spec, size);
-    let (ended, as_tree, as_tree_used) = measured(|| Kill::now().tree(victim.pid()));
+    let (ended, as_tree, as_tree_used) = measured(|| patient().tree(victim.pid()));
     println!("{spec}: by pid {by_pid:?}, as a tree {as_tree:?}");
     println!("{threads} looks {look:?}, by pid {by_pid_used:?}, as a tree {as_tree_used:?} of CPU");
     match ended {

@@ -25,7 +25,8 @@ pub(in super::super) fn add_descendants(
             if deadline.has_passed() {
                 break;
             }
-            for child in listing.children(parent, targets)? {
+            let children = listing.children(parent, targets)?;
+            for child in targets.own_children(parent, children) {
                 targets.add_child(parent, child)?;
             }
         }
