@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::super::sys::{self, Metadata, Pid};
-use super::stat::{Stat, Stillness, whole};
+use super::stat::{Stat, whole};
 use super::{Proc, field, is_absent, malformed, number, with_path};
 
 /// The directory of one process under /proc.
@@ -31,14 +31,6 @@ pub(crate) struct ProcessDir<'p> {
 pub(crate) enum Link {
     Exe,
     Cwd,
-}
-
-/// A process at one moment.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
-    pub(crate) stillness: Stillness,
-    /// 0: outside of this PID namespace, or the process is gone.
-    pub(crate) session: u32,
 }
 
 impl<'p> ProcessDir<'p> {
@@ -105,22 +97,6 @@ impl<'p> ProcessDir<'p> {
         }
     }
 
-    /// As [`ProcessDir::stat`], of one thread.
-    pub(crate) fn thread_stat<'b>(
-        &self,
-        tid: Pid,
-        buf: &'b mut Vec<u8>,
-    ) -> io::Result<Option<Stat<'b>>> {
-        loop {
-            if !self.read_of_thread(tid, "stat", buf)? {
-                return Ok(None);
-            }
-            if whole(buf)?.is_some() {
-                return whole(buf);
-            }
-        }
-    }
-
     /// The process that the number belongs to, itself or one of its threads; `None`: no task has it.
     pub(crate) fn thread_group(&self) -> io::Result<Option<Pid>> {
         let mut status = Vec::new();
@@ -129,19 +105,6 @@ impl<'p> ProcessDir<'p> {
         }
         let group = field(&status, b"Tgid:").and_then(|n| number(n.trim_ascii()));
         Ok(group.and_then(Pid::new))
-    }
-
-    /// The pid of a thread's tracer in our namespace; 0 for none, or for one outside of it.
-    pub(crate) fn tracer(&self, tid: Pid) -> io::Result<u32> {
-        let mut status = Vec::new();
-        self.load(format_args!("task/{}/status", tid.get()), &mut status)?;
-        let tracer = field(&status, b"TracerPid:").and_then(|n| number(n.trim_ascii()));
-        let Some(tracer) = tracer.and_then(Pid::new) else {
-            return Ok(0);
-        };
-        // That is the thread which traces. If it is hidden, its own number must do.
-        let process = self.proc.process(tracer).thread_group().ok().flatten();
-        Ok(process.unwrap_or(tracer).get())
     }
 
     /// The effective user (proc_pid_status(5), `Uid`).
@@ -153,86 +116,6 @@ impl<'p> ProcessDir<'p> {
         let ids = field(&status, b"Uid:").ok_or_else(malformed)?;
         let mut ids = ids.split(|&b| b == b'\t').filter(|id| !id.is_empty());
         ids.nth(1).and_then(number).ok_or_else(malformed)
-    }
-
-    /// The threads, ascending; `None`: no such process.
-    pub(crate) fn threads(&self) -> io::Result<Option<Vec<Pid>>> {
-        let mut threads = Vec::new();
-        let found = self.found(|| {
-            // The directory has a link for itself, one for its parent and one for each thread: three
-            // links are the leader alone, and no listing is needed.
-            threads = match self.metadata(format_args!("task"))?.links {
-                3 => vec![self.pid],
-                _ => self.numbers("task")?,
-            };
-            Ok(())
-        })?;
-        Ok(found.then_some(threads))
-    }
-
-    /// How still the process is: as still as the least still of its threads.
-    pub(crate) fn look(&self) -> io::Result<Seen> {
-        let mut buf = Vec::new();
-        let Some(leader) = self.stat(&mut buf)? else {
-            return Ok(Seen {
-                stillness: Stillness::Gone,
-                session: 0,
-            });
-        };
-        let session = leader.session;
-        let stillness = match (leader.is_zombie(), leader.threads) {
-            (true, _) => Stillness::Gone,
-            (_, 1) => Stillness::of(leader.state),
-            _ => self.stillness_of_threads(&mut buf)?,
-        };
-        Ok(Seen { stillness, session })
-    }
-
-    fn stillness_of_threads(&self, buf: &mut Vec<u8>) -> io::Result<Stillness> {
-        let mut stillness = Stillness::Stopped;
-        // Backwards: the last ones are the last to stop.
-        for tid in self.threads()?.unwrap_or_default().into_iter().rev() {
-            if let Some(stat) = self.thread_stat(tid, buf)? {
-                stillness = stillness.max(Stillness::of(stat.state));
-            }
-            // Nothing is less still, and there may be thousands of threads.
-            if stillness == Stillness::Running {
-                break;
-            }
-        }
-        Ok(stillness)
-    }
-
-    /// How many of its threads are in this state (proc_pid_stat(5) field 3).
-    pub(crate) fn count_in_state(&self, state: char) -> io::Result<usize> {
-        let mut buf = Vec::new();
-        let mut count = 0;
-        for tid in self.threads()?.unwrap_or_default() {
-            let stat = self.thread_stat(tid, &mut buf)?;
-            count += usize::from(stat.is_some_and(|stat| stat.state == state));
-        }
-        Ok(count)
-    }
-
-    /// How often each thread was given a processor and left it again (proc_pid_status(5)).
-    pub(crate) fn times_run(&self) -> io::Result<Vec<(Pid, u64)>> {
-        let mut status = Vec::new();
-        let mut times = Vec::new();
-        for tid in self.threads()?.unwrap_or_default() {
-            if self.read_of_thread(tid, "status", &mut status)? {
-                let switches = [
-                    &b"voluntary_ctxt_switches:"[..],
-                    b"nonvoluntary_ctxt_switches:",
-                ];
-                let switches = switches.map(|key| field(&status, key));
-                let switches = switches.map(|n| n.and_then(|n| number::<u64>(n.trim_ascii())));
-                let [Some(waits), Some(preemptions)] = switches else {
-                    return Err(malformed());
-                };
-                times.push((tid, waits + preemptions));
-            }
-        }
-        Ok(times)
     }
 
     /// Appends the children that one thread forked. An error of kind `NotFound` says that the thread
@@ -267,49 +150,6 @@ impl<'p> ProcessDir<'p> {
             }
         }
         Ok(all)
-    }
-
-    /// A thread that is not dead, if there is one. A thread that is not exiting is preferred.
-    ///
-    /// The leader may have exited before the others. In execve(2) a thread swaps numbers with its
-    /// dead leader, which is then released: that one may be missing from a list, or be seen twice.
-    /// So dead threads that stay (as those which a tracer has not waited for) must be all there are,
-    /// in two looks in a row.
-    pub(crate) fn live_thread(&self) -> io::Result<Option<Pid>> {
-        let mut buf = Vec::new();
-        let mut dead = None;
-        loop {
-            let Some(threads) = self.threads()? else {
-                return Ok(None);
-            };
-            let mut all_dead = true;
-            let mut exiting = None;
-            for &tid in &threads {
-                match self.thread_stat(tid, &mut buf)? {
-                    Some(stat) if stat.leader_exited() => {}
-                    Some(stat) if stat.is_exiting() => exiting = exiting.or(Some(tid)),
-                    Some(_) => return Ok(Some(tid)),
-                    None => all_dead = false,
-                }
-            }
-            if exiting.is_some() {
-                return Ok(exiting);
-            }
-            let Some(leader) = self.stat(&mut buf)? else {
-                return Ok(None);
-            };
-            if leader.is_zombie() {
-                return Ok(None);
-            }
-            // The list may be older than a thread that started since and outlived its leader.
-            all_dead &=
-                leader.leader_exited() && usize::try_from(leader.threads) == Ok(threads.len());
-            let seen = all_dead.then_some(threads);
-            if seen.is_some() && seen == dead {
-                return Ok(None);
-            }
-            dead = seen;
-        }
     }
 
     /// The inode of the PID namespace that its next child will be in (pid_namespaces(7)).
@@ -362,12 +202,12 @@ impl<'p> ProcessDir<'p> {
         found(|| self.load(format_args!("task/{}/{file}", tid.get()), buf))
     }
 
-    fn load(&self, file: fmt::Arguments<'_>, buf: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn load(&self, file: fmt::Arguments<'_>, buf: &mut Vec<u8>) -> io::Result<()> {
         let path = self.path();
         self.proc.load(self.at(), format_args!("{path}{file}"), buf)
     }
 
-    fn found(&self, attempt: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
+    pub(super) fn found(&self, attempt: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
         match self.held {
             Some(_) => found(attempt),
             None => present(self.pid, attempt),

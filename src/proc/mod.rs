@@ -22,10 +22,12 @@ pub(crate) mod dir;
 pub(crate) mod fork_counter;
 pub(crate) mod net;
 mod stat;
+mod threads;
 
 pub(crate) use after_exec::{Reading, Text};
-pub(crate) use dir::{ProcessDir, Seen};
+pub(crate) use dir::ProcessDir;
 pub(crate) use stat::{Stat, Stillness};
+pub(crate) use threads::Seen;
 
 /// /proc, checked to be a procfs of the caller's own PID namespace.
 pub(crate) struct Proc {

@@ -14,13 +14,11 @@
 use std::fmt;
 use std::io;
 use std::str::FromStr;
-use std::sync::Mutex;
 
 use super::super::error::{Error, Result};
 use super::super::proc::{MaybeProc, Proc, ProcessDir};
-use super::super::report::Reason;
 use super::super::sys::Pid;
-use super::{Owner, PidRef, Pin, is_nobody, pid_of};
+use super::{Here, PidRef, Pin, pid_of};
 
 /// The name of one process for all time: a pid is used again, this is not.
 ///
@@ -46,8 +44,7 @@ pub struct ProcessId {
     pid: Pid,
     start_time: u64,
     inode: Option<u64>,
-    boot: Option<u128>,
-    namespace: Option<u64>,
+    here: Here,
 }
 
 impl ProcessId {
@@ -120,8 +117,7 @@ impl ProcessId {
             pid,
             start_time,
             inode,
-            boot: here.boot,
-            namespace: here.namespace,
+            here,
         }
     }
 
@@ -131,6 +127,11 @@ impl ProcessId {
         // Still there after its number was looked up, so it had the number then.
         let is_there = dir.stat(&mut Vec::new())?.is_some();
         Ok(found.filter(|_| is_there).map(|(_, id)| id))
+    }
+
+    /// Where it was read.
+    pub(super) fn here(&self) -> Here {
+        self.here
     }
 
     pub(crate) fn number(&self) -> Pid {
@@ -161,83 +162,6 @@ impl ProcessId {
     }
 }
 
-/// The boot and the PID namespace that the caller runs in; `None` where /proc does not tell.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Here {
-    boot: Option<u128>,
-    namespace: Option<u64>,
-}
-
-impl Here {
-    pub(crate) const UNKNOWN: Here = Here {
-        boot: None,
-        namespace: None,
-    };
-
-    pub(crate) fn read(proc: &Proc) -> io::Result<Here> {
-        let here = Here {
-            boot: proc.boot_id()?,
-            namespace: proc.pid_namespace()?,
-        };
-        here.remember();
-        Ok(here)
-    }
-
-    /// As it is now or, if /proc is gone, as this process has read it before.
-    pub(crate) fn look(proc: &mut MaybeProc) -> Here {
-        match proc.get() {
-            Some(proc) => Here::read(proc).unwrap_or(Here::UNKNOWN),
-            None => Here::recall().unwrap_or(Here::UNKNOWN),
-        }
-    }
-
-    fn remember(self) {
-        // Not waited for: in a forked copy of the process another thread may have held it.
-        let Ok(mut seen) = SEEN.try_lock() else {
-            return;
-        };
-        if seen.is_none_or(|(by, here)| here != self || !by.is_caller()) {
-            *seen = Some((Owner::current(), self));
-        }
-    }
-
-    fn recall() -> Option<Here> {
-        let (by, here) = (*SEEN.try_lock().ok()?)?;
-        by.is_caller().then_some(here)
-    }
-
-    /// What boot and namespace alone say of an identity; `None`: its process has to be looked for.
-    pub(crate) fn judge(&self, id: &ProcessId) -> Option<Pin> {
-        match (id.boot, self.boot) {
-            (Some(then), Some(now)) if then != now => return Some(Pin::Gone),
-            (then, now) if then != now => return Some(unverifiable_unless_nobody(id, self)),
-            _ => {}
-        }
-        match (id.namespace, self.namespace) {
-            (then, now) if then == now => None,
-            // Its pid means another process here, or none.
-            (Some(_), Some(_)) => Some(Pin::Refused(Reason::Unverifiable)),
-            _ => Some(unverifiable_unless_nobody(id, self)),
-        }
-    }
-
-    fn is_elsewhere(&self, id: &ProcessId) -> bool {
-        let both = id.namespace.zip(self.namespace);
-        both.is_some_and(|(then, now)| then != now)
-    }
-}
-
-/// What was last read, and by which process.
-static SEEN: Mutex<Option<(Owner, Here)>> = Mutex::new(None);
-
-/// Without a process that has the pid, none of this namespace is left, whatever its boot.
-fn unverifiable_unless_nobody(id: &ProcessId, here: &Here) -> Pin {
-    match id.namespace.is_some() && id.namespace == here.namespace && is_nobody(id.pid) {
-        true => Pin::Gone,
-        false => Pin::Refused(Reason::Unverifiable),
-    }
-}
-
 /// `PID:START_TIME:INODE:BOOT:NAMESPACE`, where `-` stands for a part that is not known.
 impl fmt::Display for ProcessId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -246,11 +170,11 @@ impl fmt::Display for ProcessId {
             Some(inode) => write!(f, "{inode}:")?,
             None => f.write_str("-:")?,
         }
-        match self.boot {
+        match self.here.boot {
             Some(boot) => write!(f, "{boot:032x}:")?,
             None => f.write_str("-:")?,
         }
-        match self.namespace {
+        match self.here.namespace {
             Some(namespace) => write!(f, "{namespace}"),
             None => f.write_str("-"),
         }
@@ -289,12 +213,14 @@ fn parse(text: &str) -> Option<ProcessId> {
         pid: Pid::new(u32::try_from(number(10)??).ok()?)?,
         start_time: u64::try_from(number(10)??).ok()?,
         inode: number(10)?.map(u64::try_from).transpose().ok()?,
-        boot: number(16)?,
-        namespace: number(10)?.map(u64::try_from).transpose().ok()?,
+        here: Here {
+            boot: number(16)?,
+            namespace: number(10)?.map(u64::try_from).transpose().ok()?,
+        },
     };
     // A text that was cut short would name another process or namespace. The inodes of PID
     // namespaces have ten digits (linux/proc_ns.h).
-    let is_whole = id.namespace.is_none_or(|inode| inode >= 1_000_000_000);
+    let is_whole = id.here.namespace.is_none_or(|inode| inode >= 1_000_000_000);
     (is_whole && id.to_string() == text).then_some(id)
 }
 
@@ -308,8 +234,10 @@ mod tests {
             pid: Pid::new(4321).unwrap(),
             start_time: 987,
             inode,
-            boot,
-            namespace: Some(4_026_531_836),
+            here: Here {
+                boot,
+                namespace: Some(4_026_531_836),
+            },
         }
     }
 
@@ -319,8 +247,10 @@ mod tests {
             pid: Pid::new(i32::MAX.unsigned_abs()).unwrap(),
             start_time: u64::MAX,
             inode: Some(u64::MAX),
-            boot: Some(u128::MAX),
-            namespace: Some(u64::MAX),
+            here: Here {
+                boot: Some(u128::MAX),
+                namespace: Some(u64::MAX),
+            },
         };
         for (id, text) in [
             (
@@ -424,32 +354,5 @@ mod tests {
                 assert_eq!(id.to_string().parse::<ProcessId>().unwrap(), id, "{text}");
             }
         }
-    }
-
-    #[test]
-    fn a_boot_or_namespace_that_only_one_side_knows_tells_nothing() {
-        let here = Here::look(&mut MaybeProc::default());
-        let me = ProcessId {
-            pid: Pid::new(std::process::id()).unwrap(),
-            boot: here.boot,
-            namespace: here.namespace,
-            ..id(None, None)
-        };
-        let judged = |boot, namespace| {
-            here.judge(&ProcessId {
-                boot,
-                namespace,
-                ..me
-            })
-        };
-        let (Some(boot), Some(namespace)) = (here.boot, here.namespace) else {
-            panic!("/proc tells both");
-        };
-        let unverifiable = |pin| matches!(pin, Some(Pin::Refused(Reason::Unverifiable)));
-        assert!(judged(Some(boot), Some(namespace)).is_none());
-        assert!(matches!(judged(Some(!boot), None), Some(Pin::Gone)));
-        assert!(unverifiable(judged(None, Some(namespace))));
-        assert!(unverifiable(judged(Some(boot), None)));
-        assert!(unverifiable(judged(Some(boot), Some(namespace + 1))));
     }
 }

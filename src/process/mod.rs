@@ -3,6 +3,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `here` | [`Here`]: boot and PID namespace, in which an identity means something |
 //! | `id` | [`ProcessId`]: a name that can be written to a file |
 //! | `pidref` | [`PidRef`]: one process as the engine holds it, with a pidfd or without |
 //! | `handle` | [`Process`]: the public handle, a pidfd and an identity |
@@ -18,13 +19,14 @@ use super::sys::{self, Event, Pid, Scope};
 
 pub(crate) mod group;
 mod handle;
+mod here;
 mod id;
 mod owner;
 mod pidref;
 
 pub(crate) use group::ProcessGroup;
 pub use handle::Process;
-pub(crate) use id::Here;
+pub(crate) use here::Here;
 pub use id::ProcessId;
 pub(crate) use owner::Owner;
 pub(crate) use pidref::{PidRef, Pin};
