@@ -1,0 +1,87 @@
+//! A supervisor that ends what its former life left behind: `cargo run --example supervisor`.
+//!
+//! The pid file holds identities, not only pids: a process that got one of the pids since is another
+//! process, and is not touched. Here the first life is a child process, which gets SIGKILL.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write, stdin};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use process_kill::{Kill, ProcessId};
+
+mod own_pids;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// A worker waits for a line and then becomes a tree: a shell and a `sleep`.
+const WORKER: &str = "read -r line || exit; sleep 60 & echo a worker runs; wait";
+const WORKERS: usize = 2;
+
+/// A worker gets its line when the pid file names it. If the supervisor crashes before that, the worker
+/// reads end-of-file and exits. So no worker runs that the pid file does not name.
+fn start_workers(pid_file: &Path) -> Result<()> {
+    let mut pid_file = File::create(pid_file)?;
+    for _ in 0..WORKERS {
+        let mut command = Command::new("sh");
+        command.args(["-c", WORKER]).stdin(Stdio::piped());
+        let mut worker = command.spawn()?;
+        let id = ProcessId::of(worker.id())?.ok_or("the worker was reaped")?;
+        // One write: a crash leaves no half of a line.
+        pid_file.write_all(format!("{id}\n").as_bytes())?;
+        let mut start = worker.stdin.take().ok_or("no pipe")?;
+        start.write_all(b"start\n")?;
+    }
+    Ok(())
+}
+
+/// `Ok`: nothing of the former life is left.
+fn end_former_life(pid_file: &Path) -> Result<()> {
+    let ids = std::fs::read_to_string(pid_file)?;
+    let ids: process_kill::Result<Vec<ProcessId>> = ids.lines().map(str::parse).collect();
+    let report = Kill::graceful().trees(&ids?)?;
+    for (pid, outcome) in report.iter() {
+        println!("second life: {pid} {outcome:?}");
+    }
+    println!("second life: {} gone, the pid file can go", report.len());
+    Ok(std::fs::remove_file(pid_file)?)
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.as_slice() {
+        [role, pid_file] if role == "first-life" => match first_life(pid_file.as_ref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                eprintln!("first life: {e}");
+                ExitCode::FAILURE
+            }
+        },
+        _ => own_pids::run(two_lives),
+    }
+}
+
+/// Lasts until SIGKILL, or until the program that started it has ended.
+fn first_life(pid_file: &Path) -> Result<()> {
+    start_workers(pid_file)?;
+    stdin().read_line(&mut String::new())?;
+    Ok(())
+}
+
+fn two_lives() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let pid_file = dir.path().join("workers");
+    let mut first = Command::new(std::env::current_exe()?)
+        .arg("first-life")
+        .arg(&pid_file)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let stdout = BufReader::new(first.stdout.take().ok_or("no pipe")?);
+    for line in stdout.lines().take(WORKERS) {
+        println!("first life: {}", line?);
+    }
+    first.kill()?;
+    println!("first life: {}", first.wait()?);
+    end_former_life(&pid_file)
+}
