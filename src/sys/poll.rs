@@ -37,8 +37,8 @@ pub(crate) fn ppoll<const N: usize>(
         revents: 0,
     });
     let timeout = timeout.map(|left| libc::timespec {
-        // Longer than time_t wakes early, which every caller must allow for anyway.
-        tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+        // After 68 years it wakes early, which every caller must allow for anyway.
+        tv_sec: i32::try_from(left.as_secs()).unwrap_or(i32::MAX).into(),
         // Below a billion, which fits tv_nsec whatever its type.
         tv_nsec: left.subsec_nanos() as _,
     });

@@ -20,7 +20,7 @@ use process_kill::{
 
 use super::fixture::{
     OWN_PIDS, PATIENCE, Victim, alone, as_nobody, eventually, filtered, findable, finders,
-    open_descriptors, outcomes, reasons, states, without_pidfds,
+    open_descriptors, outcomes, reasons, signal_thread, states, without_pidfds,
 };
 
 const MOMENT: Duration = Duration::from_millis(100);
@@ -194,14 +194,12 @@ fn in_a_storm_of_signals(f: impl FnOnce()) {
     let no_restart = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler adds to an atomic integer only.
     unsafe { sigaction(Signal::SIGUSR1, &no_restart) }.unwrap();
-    // SAFETY: no arguments.
-    let target = unsafe { libc::pthread_self() };
+    let target = nix::unistd::gettid();
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
-                // SAFETY: the target waits for this thread, so it is there.
-                assert_eq!(unsafe { libc::pthread_kill(target, libc::SIGUSR1) }, 0);
+                signal_thread(target, libc::SIGUSR1);
                 std::thread::yield_now();
             }
         });

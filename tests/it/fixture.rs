@@ -383,6 +383,13 @@ pub fn copy_stubborn(to: &Path) {
     assert!(cp.status().unwrap().success());
 }
 
+/// Sends a signal to one thread of this program.
+pub fn signal_thread(tid: Pid, signal: libc::c_int) {
+    // SAFETY: three integers.
+    let rc = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid.as_raw(), signal) };
+    assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
+}
+
 /// How many descriptors this program has open.
 pub fn open_descriptors() -> usize {
     // The listing itself has one.

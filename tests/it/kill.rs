@@ -15,7 +15,7 @@ use process_kill::{
     wait_until_gone,
 };
 
-use super::fixture::{PATIENCE, Victim, alone, eventually, is_pinned, states};
+use super::fixture::{PATIENCE, Victim, alone, eventually, is_pinned, signal_thread, states};
 
 /// Well below [`PATIENCE`], which a call has that is not to use it up.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(10);
@@ -453,15 +453,13 @@ fn interrupting(f: impl FnOnce()) {
     );
     // SAFETY: the handler adds to an atomic number and does nothing else.
     unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
-    // SAFETY: no arguments.
-    let caller = unsafe { libc::pthread_self() };
+    let caller = nix::unistd::gettid();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let _over = SetOnDrop(&over);
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
-                // SAFETY: the caller waits for this thread, so it is there.
-                unsafe { libc::pthread_kill(caller, libc::SIGUSR1) };
+                signal_thread(caller, libc::SIGUSR1);
                 thread::yield_now();
             }
         });

@@ -1,6 +1,5 @@
 //! What must not outlive the program.
 
-use std::os::unix::thread::JoinHandleExt;
 use std::process::Command;
 use std::sync::{Barrier, mpsc};
 use std::thread;
@@ -11,7 +10,7 @@ use process_kill::child::{CommandExt, Group, Managed, Registry};
 use process_kill::{ErrorKind, Kill, Outcome, Reason};
 
 use super::child::Crew;
-use super::fixture::{PATIENCE, Victim, as_nobody, is_root, patient, reasons};
+use super::fixture::{PATIENCE, Victim, as_nobody, is_root, patient, reasons, signal_thread};
 
 fn sleep(group: Group) -> Managed {
     let mut command = Command::new("sleep");
@@ -200,16 +199,15 @@ fn a_thread_that_handles_signals_can_kill_all() {
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGTERM);
         signals.thread_block().unwrap();
-        tell.send(()).unwrap();
+        tell.send(nix::unistd::gettid()).unwrap();
         assert_eq!(signals.wait().unwrap(), Signal::SIGTERM);
         REGISTRY.kill_all(&patient().grace(Duration::from_millis(50)))
     });
-    ready.recv().unwrap();
+    let tid = ready.recv().unwrap();
     let mut crew = Crew::start("ignore=TERM { ignore=TERM }", Group::New);
     let ticket = REGISTRY.add(&crew.managed).unwrap();
-    // SAFETY: the thread has not been joined. To the process it would go to any thread.
-    let sent = unsafe { libc::pthread_kill(handler.as_pthread_t(), libc::SIGTERM) };
-    assert_eq!(sent, 0);
+    // To the process it would go to any thread.
+    signal_thread(tid, libc::SIGTERM);
     // The owner waits meanwhile, which is no hindrance.
     assert!(!crew.managed.wait().unwrap().success());
     let report = handler.join().unwrap().unwrap();
