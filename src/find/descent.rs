@@ -134,8 +134,7 @@ pub(crate) enum NoList {
 impl ChildLists {
     /// Children of any thread. When a child exits while its list is read, the kernel may omit another
     /// one: the one that exited was shown before and is absent from the next pass. So two equal
-    /// passes in a row, threads and children, say that the first omitted none. A list begins with the
-    /// oldest child, so an empty one omits none.
+    /// passes in a row, threads and children, say that the first omitted none.
     ///
     /// A thread that ends hands its children to another one and is absent from the next pass too. Only
     /// a leader stays listed when it has ended, so it is read first: its children have then gone to a
@@ -149,14 +148,32 @@ impl ChildLists {
         let mut last = None;
         for _ in 0..PASSES {
             let pass = self.pass(parent, proc)?;
-            let is_empty = pass.children.is_empty() && pass.threads.len() <= 1;
             match (last, pass) {
-                (_, pass) if pass.is_complete && is_empty => return Ok(pass.children),
                 (Some(last), pass) if pass.is_complete && last == pass => return Ok(pass.children),
                 (_, pass) => last = Some(pass),
             }
         }
         Err(NoList::Scan)
+    }
+
+    /// Children of a process that was seen stopped with a single thread. An empty list omits none: a
+    /// list begins with the oldest child. Of a process that runs, a list may also be empty because its
+    /// thread is taking the place of another one in execve(2).
+    pub(crate) fn children_of_stopped(
+        &mut self,
+        parent: Pid,
+        proc: &Proc,
+    ) -> std::result::Result<Vec<Pid>, NoList> {
+        let (mut children, mut buf) = (Vec::new(), Vec::new());
+        self.count(1, proc)?;
+        let listed = proc
+            .process(parent)
+            .children(parent, &mut children, &mut buf);
+        match listed {
+            Ok(()) if children.is_empty() => Ok(children),
+            // It has ended instead, or there may be omissions.
+            _ => self.children(parent, proc),
+        }
     }
 
     /// One pass over a process's lists of children.

@@ -24,8 +24,8 @@
 use std::time::Duration;
 
 use super::super::error::{Error, Result};
+use super::super::proc::Stillness;
 use super::super::proc::fork_counter::Newest;
-use super::super::proc::{Seen, Stillness};
 use super::super::report::Outcome;
 use super::super::sys::{self, Pid, SIGKILL};
 use super::super::targets::found::Added;
@@ -122,16 +122,20 @@ fn visit(
     let Some(parent) = targets.live(index) else {
         return Ok(());
     };
-    let Seen { stillness, session } = targets.await_stopped(index, deadline)?;
+    let seen = targets.await_stopped(index, deadline)?;
+    let stillness = seen.stillness;
     // A member that may not be signalled is a survivor anyway. Waiting for it to stop is in vain.
     pass.is_quiet &= stillness != Stillness::Running || targets.is_doubtful(index);
-    if session == parent.get() {
+    if seen.session == parent.get() {
         kin.note_leader(targets, index)?;
     }
     if stillness == Stillness::Gone || targets.live(index).is_none() {
         return Ok(());
     }
-    let children = listing.children(parent, targets)?;
+    let children = match stillness == Stillness::Stopped && seen.threads == 1 {
+        true => listing.children_of_stopped(parent, targets)?,
+        false => listing.children(parent, targets)?,
+    };
     if !children.is_empty() && !targets.is_still(parent) {
         pass.is_quiet = false;
         return Ok(());

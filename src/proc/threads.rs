@@ -16,6 +16,7 @@ pub(crate) struct Seen {
     pub(crate) stillness: Stillness,
     /// 0: outside of this PID namespace, or the process is gone.
     pub(crate) session: u32,
+    pub(crate) threads: u32,
 }
 
 impl ProcessDir<'_> {
@@ -41,15 +42,20 @@ impl ProcessDir<'_> {
             return Ok(Seen {
                 stillness: Stillness::Gone,
                 session: 0,
+                threads: 0,
             });
         };
-        let session = leader.session;
+        let (session, threads) = (leader.session, leader.threads);
         let stillness = match (leader.is_zombie(), leader.threads) {
             (true, _) => Stillness::Gone,
             (_, 1) => Stillness::of(leader.state),
             _ => self.stillness_of_threads(&mut buf)?,
         };
-        Ok(Seen { stillness, session })
+        Ok(Seen {
+            stillness,
+            session,
+            threads,
+        })
     }
 
     fn stillness_of_threads(&self, buf: &mut Vec<u8>) -> io::Result<Stillness> {

@@ -53,6 +53,7 @@ impl Targets<'_> {
         Ok(Seen {
             stillness: Stillness::Gone,
             session: 0,
+            threads: 0,
         })
     }
 }

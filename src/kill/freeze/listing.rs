@@ -54,6 +54,17 @@ impl Listing {
         self.list(parent, targets, |lists, proc| lists.children(parent, proc))
     }
 
+    /// As [`Listing::children`], of a process that was seen stopped with a single thread.
+    pub(super) fn children_of_stopped(
+        &mut self,
+        parent: Pid,
+        targets: &mut Targets<'_>,
+    ) -> Result<Vec<Pid>> {
+        self.list(parent, targets, |lists, proc| {
+            lists.children_of_stopped(parent, proc)
+        })
+    }
+
     /// Those of one look, the oldest first: enough for a start.
     pub(super) fn seen(&mut self, parent: Pid, targets: &mut Targets<'_>) -> Result<Vec<Pid>> {
         self.list(parent, targets, |lists, proc| {
