@@ -72,7 +72,7 @@ impl Proc {
     }
 
     /// Waits a moment; false: the patience is over.
-    fn pause(&self) -> bool {
+    pub(super) fn pause(&self) -> bool {
         if self.waited.get() >= PATIENCE {
             return false;
         }

@@ -6,8 +6,8 @@
 //! | held open | one process | is never read: every file says `ESRCH` |
 //!
 //! While a thread takes its leader's place in execve(2), a file can be bound to the number that is
-//! given up: every read then says `ESRCH` though the process lives. So one `ESRCH` is no proof; the
-//! file is opened again.
+//! given up: every read then says `ESRCH` though the process lives, until the dead leader is released.
+//! So `ESRCH` is no proof by itself; the file is opened again.
 
 use std::fmt;
 use std::io;
@@ -49,7 +49,7 @@ impl<'p> ProcessDir<'p> {
         buf: &'b mut Vec<u8>,
     ) -> io::Result<Option<(ProcessDir<'p>, Stat<'b>)>> {
         let mut dir = None;
-        present(pid, || {
+        ProcessDir::by_number(proc, pid).present(|| {
             let held = proc.with_room(|| {
                 with_path(format_args!("{}", pid.get()), |path| {
                     sys::openat(proc.root.as_fd(), path)
@@ -210,7 +210,35 @@ impl<'p> ProcessDir<'p> {
     pub(super) fn found(&self, attempt: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
         match self.held {
             Some(_) => found(attempt),
-            None => present(self.pid, attempt),
+            None => self.present(attempt),
+        }
+    }
+
+    /// False: kill(2) says that no task has the number. An error of kind `PermissionDenied`: /proc hides
+    /// the process.
+    fn present(&self, mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
+        loop {
+            for _ in 0..2 {
+                match attempt() {
+                    Ok(()) => return Ok(true),
+                    Err(e) if !is_absent(&e) => return Err(e),
+                    Err(_) => {}
+                }
+                match sys::kill(self.pid, 0) {
+                    Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(false),
+                    // It exists. Or the number was given to another process in between, which the
+                    // second attempt reads.
+                    _ => {}
+                }
+            }
+            // The number may be bound to the dead leader, until the thread that has taken its place
+            // goes on.
+            if self.proc.is_partial()? || !self.proc.pause() {
+                return Err(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    "the process exists but /proc hides it",
+                ));
+            }
         }
     }
 
@@ -233,28 +261,6 @@ impl fmt::Display for OwnPath {
             None => Ok(()),
         }
     }
-}
-
-/// False: kill(2) says that no task has the number. An error of kind `PermissionDenied`: /proc hides
-/// the process.
-fn present(pid: Pid, mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
-    for _ in 0..2 {
-        match attempt() {
-            Ok(()) => return Ok(true),
-            Err(e) if !is_absent(&e) => return Err(e),
-            Err(_) => {}
-        }
-        match sys::kill(pid, 0) {
-            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(false),
-            // It exists. Either it is hidden, or the number was given to another process in between,
-            // which the second attempt reads.
-            _ => {}
-        }
-    }
-    Err(io::Error::new(
-        io::ErrorKind::PermissionDenied,
-        "the process exists but /proc hides it",
-    ))
 }
 
 /// False: twice the file's process or thread was gone.
