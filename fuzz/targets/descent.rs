@@ -1,7 +1,11 @@
 //! Walks of whatever tables of parents: each descendant once, after its parent, nearest first.
 
 #![no_main]
-#![allow(dead_code, unused_imports, reason = "a target needs a part of the source")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "a target needs a part of the source"
+)]
 
 use std::collections::HashMap;
 use std::convert::Infallible;

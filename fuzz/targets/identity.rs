@@ -1,7 +1,11 @@
 //! The text form of an identity against a reader of its own, and back again.
 
 #![no_main]
-#![allow(dead_code, unused_imports, reason = "a target needs a part of the source")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "a target needs a part of the source"
+)]
 
 use libfuzzer_sys::fuzz_target;
 

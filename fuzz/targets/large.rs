@@ -1,7 +1,11 @@
 //! Large patterns, of parts that are repeated: none overflows the stack.
 
 #![no_main]
-#![allow(dead_code, unused_imports, reason = "a target needs a part of the source")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "a target needs a part of the source"
+)]
 
 use std::thread::Builder;
 

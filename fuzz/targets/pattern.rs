@@ -1,7 +1,11 @@
 //! Joined command lines and matches against a line built by the book, regexec(3) and a naive search.
 
 #![no_main]
-#![allow(dead_code, unused_imports, reason = "a target needs a part of the source")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "a target needs a part of the source"
+)]
 
 use std::ffi::CString;
 use std::mem::MaybeUninit;

@@ -1,8 +1,12 @@
-//! Whoever is named, nobody is due a signal but the processes that were, and never init, the caller
-//! or a number that means several. Targets are pinned, and no signal is sent.
+//! Whatever is named, only the processes that were named are due a signal, and never init, the caller,
+//! an ancestor of it, or a number that means several. Targets are held, and no signal is sent.
 
 #![no_main]
-#![allow(dead_code, unused_imports, reason = "a target needs a part of the source")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "a target needs a part of the source"
+)]
 
 use std::collections::HashSet;
 
@@ -27,8 +31,9 @@ fuzz_target!(|input: &[u8]| {
         }
     };
     let named: Vec<u32> = input.chunks_exact(5).take(64).map(number).collect();
-    let mut targets = targets::Targets::new();
-    targets.add_named(named.iter().map(|&number| (number, None)), kill::refusal);
+    let spared = targets::Spared::new(false);
+    let mut targets = targets::Targets::sparing(spared, wait::Ppoll);
+    targets.add_named(named.iter().map(|&number| (number, None)));
 
     let distinct: HashSet<u32> = named.iter().copied().collect();
     assert_eq!(targets.len(), distinct.len());
@@ -46,8 +51,13 @@ fuzz_target!(|input: &[u8]| {
         );
         assert_ne!(pid, caller);
     }
-    // Bad numbers protect nobody.
+    assert!(!due.contains(&parent), "an ancestor");
+    // Bad numbers protect no other.
+    let spared = targets::Spared::new(true);
+    let mut targets = targets::Targets::sparing(spared, wait::Ppoll);
+    targets.add_named(named.iter().map(|&number| (number, None)));
     if parent > 1 && distinct.contains(&parent) && std::os::unix::process::parent_id() == parent {
-        assert!(due.contains(&parent), "{parent} was left out");
+        let parent = sys::Pid::new(parent).unwrap();
+        assert!(targets.has_live(parent), "{parent:?} was left out");
     }
 });

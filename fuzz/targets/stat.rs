@@ -1,7 +1,11 @@
 //! The reader of /proc/PID/stat against one that goes by the field numbers of proc_pid_stat(5).
 
 #![no_main]
-#![allow(dead_code, unused_imports, reason = "a target needs a part of the source")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "a target needs a part of the source"
+)]
 
 use libfuzzer_sys::fuzz_target;
 
