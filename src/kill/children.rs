@@ -19,7 +19,7 @@ use super::super::sys::{self, Pid, SIGKILL};
 use super::super::targets::found::Added;
 use super::super::targets::{Proof, Targets};
 use super::super::wait::Deadline;
-use super::freeze::{Kin, add_descendants, freeze};
+use super::freeze::{Kin, add_members, freeze};
 use super::{Found, Kill, Selection};
 
 impl Kill {
@@ -142,11 +142,7 @@ impl Selection for Children {
     fn find(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Found> {
         let before = targets.len();
         self.start(targets)?;
-        self.kin.note_leaders(targets)?;
-        let mut found = add_descendants(targets, deadline)?;
-        if found.is_complete && self.kin.add(targets, false)? {
-            found = add_descendants(targets, deadline)?;
-        }
+        let found = add_members(targets, &mut self.kin, deadline)?;
         self.look_at_namespaces(targets)?;
         Ok(Found {
             is_new: targets.len() > before,

@@ -36,7 +36,7 @@ mod kin;
 mod listing;
 
 pub(super) use kin::Kin;
-pub(super) use listing::{Listing, add_descendants};
+pub(super) use listing::{Listing, add_members};
 
 /// What came of one pass.
 struct Pass {

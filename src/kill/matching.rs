@@ -26,7 +26,7 @@ use super::super::sys::Pid;
 use super::super::targets::found::Added;
 use super::super::targets::{Proof, Targets};
 use super::super::wait::Deadline;
-use super::freeze::{self, Kin, add_descendants, freeze};
+use super::freeze::{self, Kin, add_members, freeze};
 use super::{Found, Kill, Selection, retry};
 
 mod directory;
@@ -305,14 +305,8 @@ impl<M: Seek> Selection for Search<M> {
     fn find(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Found> {
         let before = targets.len();
         self.search(targets)?;
-        let mut is_complete = true;
-        if M::WITH_DESCENDANTS {
-            self.kin.note_leaders(targets)?;
-            is_complete = add_descendants(targets, deadline)?.is_complete;
-            if is_complete && self.kin.add(targets, false)? {
-                is_complete = add_descendants(targets, deadline)?.is_complete;
-            }
-        }
+        let is_complete =
+            !M::WITH_DESCENDANTS || add_members(targets, &mut self.kin, deadline)?.is_complete;
         Ok(Found {
             is_new: targets.len() > before,
             is_complete,
@@ -320,6 +314,10 @@ impl<M: Seek> Selection for Search<M> {
     }
 
     fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
+        // The first search was empty, and may be proof enough.
+        if targets.len() == 0 && self.is_sure && self.was_empty(targets)? {
+            return Ok(Proof::EXACT);
+        }
         loop {
             let frozen_by = deadline.three_quarters();
             retry(frozen_by, || self.stop_all(targets, frozen_by))?;

@@ -12,7 +12,7 @@ use super::super::report::{Outcome, Reason, Report};
 use super::super::sys::Pid;
 use super::super::targets::{Proof, Targets};
 use super::super::wait::{Deadline, Wait};
-use super::freeze::{self, Kin, add_descendants, freeze};
+use super::freeze::{self, Kin, add_members, freeze};
 use super::groups::groups_to_kill;
 use super::{Found, Kill, Selection, retry};
 
@@ -220,16 +220,7 @@ impl Selection for Tree<'_> {
     }
 
     fn find(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Found> {
-        self.kin.note_leaders(targets)?;
-        let found = add_descendants(targets, deadline)?;
-        // Once: a chain of orphans that fork and exit has new ones for ever.
-        if !found.is_complete || !self.kin.add(targets, false)? {
-            return Ok(found);
-        }
-        Ok(Found {
-            is_new: true,
-            ..add_descendants(targets, deadline)?
-        })
+        add_members(targets, &mut self.kin, deadline)
     }
 
     fn signal(&mut self, targets: &mut Targets<'_>, from: usize, signals: &[i32]) {

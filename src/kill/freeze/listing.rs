@@ -10,14 +10,32 @@ use super::super::super::sys::Pid;
 use super::super::super::targets::Targets;
 use super::super::super::wait::Deadline;
 use super::super::Found;
+use super::Kin;
 
-/// Lists the descendants of all live targets and adds them, until the deadline: some fork as fast as
-/// they are listed.
-pub(in super::super) fn add_descendants(
+/// Adds the descendants of all live targets and their kin, without a stop.
+pub(in super::super) fn add_members(
     targets: &mut Targets<'_>,
+    kin: &mut Kin,
     deadline: Deadline,
 ) -> Result<Found> {
     let before = targets.len();
+    let mut is_complete = add_descendants(targets, deadline)?;
+    // Now, because a leader that obeys a signal cannot be asked any more.
+    kin.note_leaders(targets)?;
+    // Once: a chain of orphans that fork and exit has new ones for ever.
+    if is_complete && kin.add(targets, false)? {
+        is_complete = add_descendants(targets, deadline)?;
+        kin.note_leaders(targets)?;
+    }
+    Ok(Found {
+        is_new: targets.len() > before,
+        is_complete,
+    })
+}
+
+/// Lists the descendants of all live targets and adds them, until the deadline: some fork as fast as
+/// they are listed. False: the deadline came first.
+fn add_descendants(targets: &mut Targets<'_>, deadline: Deadline) -> Result<bool> {
     let mut listing = Listing::default();
     let mut index = 0;
     while index < targets.len() {
@@ -32,10 +50,7 @@ pub(in super::super) fn add_descendants(
         }
         index += 1;
     }
-    Ok(Found {
-        is_new: targets.len() > before,
-        is_complete: index == targets.len(),
-    })
+    Ok(index == targets.len())
 }
 
 #[derive(Default)]
