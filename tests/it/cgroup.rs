@@ -10,11 +10,11 @@ use process_kill::{Coverage, ErrorKind, Kill, Outcome};
 use super::fixture::{OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, states};
 
 /// A new cgroup; removed in the end, with those below it.
-struct Cgroup(PathBuf);
+pub struct Cgroup(PathBuf);
 
 impl Cgroup {
     /// `None`, and why, where no cgroup can be made.
-    fn new(test: &str) -> Option<Cgroup> {
+    pub fn new(test: &str) -> Option<Cgroup> {
         let Some(root) = root() else {
             println!("skipped: {test} finds no cgroup2 file system");
             return None;
@@ -27,23 +27,27 @@ impl Cgroup {
         Some(Cgroup(dir))
     }
 
-    fn below(&self, name: &str) -> Cgroup {
+    pub fn below(&self, name: &str) -> Cgroup {
         let dir = self.0.join(name);
         fs::create_dir(&dir).unwrap();
         Cgroup(dir)
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.0
     }
 
     fn write(&self, file: &str, text: &str) {
         fs::write(self.0.join(file), text).unwrap();
     }
 
-    fn take(&self, pids: &[u32]) {
+    pub fn take(&self, pids: &[u32]) {
         for pid in pids {
             self.write("cgroup.procs", &pid.to_string());
         }
     }
 
-    fn is_populated(&self) -> bool {
+    pub fn is_populated(&self) -> bool {
         let events = fs::read_to_string(self.0.join("cgroup.events")).unwrap();
         events.lines().any(|line| line == "populated 1")
     }

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "system calls that no library wraps")]
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
+mod aim;
 mod anywhere;
 mod as_module;
 mod bounded;
