@@ -25,6 +25,7 @@ mod no_pidfd;
 mod output;
 mod proc_missing;
 mod proven;
+mod radius;
 mod refusal;
 mod registry;
 mod respawn;
