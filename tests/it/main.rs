@@ -29,6 +29,7 @@ mod radius;
 mod refusal;
 mod registry;
 mod respawn;
+mod searches;
 mod strangers;
 mod torture;
 mod tree;
