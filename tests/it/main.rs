@@ -26,6 +26,7 @@ mod output;
 mod proc_missing;
 mod proven;
 mod radius;
+mod recycled;
 mod refusal;
 mod registry;
 mod respawn;
