@@ -32,5 +32,6 @@ mod registry;
 mod respawn;
 mod searches;
 mod strangers;
+mod told;
 mod torture;
 mod tree;
