@@ -31,6 +31,7 @@ mod refusal;
 mod registry;
 mod respawn;
 mod searches;
+mod shown;
 mod strangers;
 mod told;
 mod torture;
