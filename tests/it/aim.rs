@@ -1,4 +1,4 @@
-//! Aim: who is spared, and what belongs to a job.
+//! Aim: who is spared.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,10 +10,9 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, getpgrp, getsid, pipe2, setpgid};
+use nix::unistd::{ForkResult, Pid, fork, getpgrp, pipe2, setpgid};
 use process_kill::{Error, ErrorKind, Kill, Outcome, ProcessId, Reason, Report};
 
-use super::cgroup::Cgroup;
 use super::fixture::{
     OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, outcomes, patient, reasons, stubborn,
 };
@@ -23,7 +22,7 @@ pub fn of(pid: u32) -> ProcessId {
     ProcessId::of(pid).unwrap().expect("a process")
 }
 
-fn raw(pid: u32) -> Pid {
+pub fn raw(pid: u32) -> Pid {
     Pid::from_raw(pid.try_into().unwrap())
 }
 
@@ -106,7 +105,7 @@ pub fn grandchild(prepare: impl FnOnce(), f: impl FnOnce(u32)) -> WaitStatus {
 }
 
 /// The grandparent of the calling process: in [`grandchild`] the test.
-fn grandparent(parent: u32) -> u32 {
+pub fn grandparent(parent: u32) -> u32 {
     let status = std::fs::read_to_string(format!("/proc/{parent}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("PPid:"));
     let words = line.unwrap().split_whitespace();
@@ -114,7 +113,7 @@ fn grandparent(parent: u32) -> u32 {
 }
 
 /// The error of a call that sends nothing and stops none of these.
-fn refusal(pids: &[u32], f: impl FnOnce() -> process_kill::Result<Report> + Send) -> Error {
+pub fn refusal(pids: &[u32], f: impl FnOnce() -> process_kill::Result<Report> + Send) -> Error {
     let error = unmoved(pids, f).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     assert!(error.survivors().is_empty() && error.report().is_none());
@@ -215,41 +214,6 @@ fn what_holds_an_ancestor_is_refused_and_nothing_is_stopped() {
 }
 
 #[test]
-fn a_cgroup_that_holds_an_ancestor_is_refused() {
-    if !is_root("a_cgroup_that_holds_an_ancestor_is_refused")
-        || !alone!(a_cgroup_that_holds_an_ancestor_is_refused in OWN_PIDS)
-    {
-        return;
-    }
-    let Some(outer) = Cgroup::new("ancestor") else {
-        return;
-    };
-    let inner = outer.below("inner");
-    let mut victim = Victim::start("");
-    let pid = victim.pid();
-    grandchild(
-        || {},
-        |parent| {
-            inner.take(&[parent, pid]);
-            let refused = ways().map(|kill| {
-                [&outer, &inner].map(|cgroup| {
-                    let error = refusal(&[parent, pid], || kill.cgroup(cgroup.dir()));
-                    error.to_string()
-                })
-            });
-            for text in refused.as_flattened() {
-                assert!(text.contains(&parent.to_string()), "{text}");
-                assert!(text.contains("is an ancestor"), "{text}");
-            }
-        },
-    );
-    assert!(victim.answers());
-    // It can be removed when the victim is gone.
-    drop(victim);
-    eventually("the cgroup is empty", || !inner.is_populated());
-}
-
-#[test]
 fn searches_pass_over_ancestors() {
     if !is_root("searches_pass_over_ancestors") || !alone!(searches_pass_over_ancestors in OWN_PIDS)
     {
@@ -319,8 +283,87 @@ fn a_port_of_an_ancestor_is_not_free() {
     );
 }
 
+/// Runs `f` in a process that has lost its parent, with the pid of who leads its session: no ancestor
+/// of it. Returns how that one ended.
+fn orphan(f: impl FnOnce(u32)) -> WaitStatus {
+    let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    // SAFETY: as in `grandchild`, here and below.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            drop(read);
+            let leader = nix::unistd::setsid().unwrap();
+            // SAFETY: a process of one thread.
+            match unsafe { fork() }.unwrap() {
+                ForkResult::Child => {
+                    // SAFETY: a process of one thread, which ends at once and leaves its child to init.
+                    unsafe {
+                        if let ForkResult::Parent { .. } = fork().unwrap() {
+                            libc::_exit(0);
+                        }
+                    }
+                    eventually("init adopts it", || parent_id() == 1);
+                    let leader = leader.as_raw().unsigned_abs();
+                    if catch_unwind(AssertUnwindSafe(|| f(leader))).is_ok() {
+                        File::from(write).write_all(b"done").unwrap();
+                    }
+                }
+                ForkResult::Parent { .. } => {
+                    drop(write);
+                    loop {
+                        nix::unistd::pause();
+                    }
+                }
+            }
+            // SAFETY: ends this process at once, so nothing else is dropped in it.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => {
+            drop(write);
+            let mut said = String::new();
+            File::from(read).read_to_string(&mut said).unwrap();
+            assert_eq!(said, "done");
+            waitpid(child, None).unwrap()
+        }
+    }
+}
+
+#[test]
+fn the_caller_lives_on_in_a_session_that_is_killed() {
+    if !is_root("the_caller_lives_on_in_a_session_that_is_killed")
+        || !alone!(the_caller_lives_on_in_a_session_that_is_killed in OWN_PIDS)
+    {
+        return;
+    }
+    type Way = fn(&Kill, u32) -> process_kill::Result<Report>;
+    let by_session: [Way; 3] = [
+        |kill, leader| kill.tree(leader),
+        |kill, leader| kill.trees(&[of(leader)]),
+        |kill, leader| {
+            // Its own group, or the job is refused.
+            assert_eq!(kill.jobs(&[leader]).unwrap_err().kind(), ErrorKind::Refused);
+            setpgid(Pid::from_raw(0), Pid::from_raw(0)).unwrap();
+            kill.jobs(&[leader])
+        },
+    ];
+    for way in by_session {
+        for kill in ways() {
+            let status = orphan(|leader| {
+                let mut mates = [Victim::start(""), group("{ }")];
+                let all = mates.each_ref().map(Victim::pids).concat();
+                let report = unmoved(&[1], || way(&kill, leader).unwrap());
+                let gone = sorted(report.iter().map(|(pid, _)| pid).collect());
+                assert_eq!(gone, sorted([&all[..], &[leader]].concat()));
+                for mate in &mut mates {
+                    mate.all_gone();
+                }
+            });
+            assert!(matches!(status, WaitStatus::Signaled(..)), "{status:?}");
+        }
+    }
+}
+
 /// Runs `f` in a grandchild, whose parent it has to kill.
-fn patricide(f: impl FnOnce(u32, &Kill)) {
+pub fn patricide(f: impl FnOnce(u32, &Kill)) {
     let leads = || setpgid(Pid::from_raw(0), Pid::from_raw(0)).unwrap();
     let status = grandchild(leads, |parent| {
         leads();
@@ -353,6 +396,53 @@ fn an_ancestor_is_killed_only_if_that_is_allowed() {
 }
 
 #[test]
+fn a_search_kills_an_ancestor_only_if_that_is_allowed() {
+    if !is_root("a_search_kills_an_ancestor_only_if_that_is_allowed")
+        || !alone!(a_search_kills_an_ancestor_only_if_that_is_allowed in OWN_PIDS)
+    {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().canonicalize().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let by_port = |parent: u32, kill: &Kill| {
+        let report = kill.port(address.port()).unwrap();
+        assert_eq!(outcomes(&report), [(parent, Outcome::Killed)]);
+        drop(TcpListener::bind(address).unwrap());
+    };
+    let by_directory = |parent: u32, kill: &Kill| {
+        let report = kill.directory(&dir).unwrap();
+        assert_eq!(outcomes(&report), [(parent, Outcome::Killed)]);
+    };
+    for is_port in [true, false] {
+        let mut listener = None;
+        let prepare = || {
+            listener = Some(TcpListener::bind(address).unwrap());
+            std::env::set_current_dir(&dir).unwrap();
+        };
+        let status = grandchild(prepare, |parent| {
+            std::env::set_current_dir("/").unwrap();
+            // What the caller has of its parent's socket.
+            for fd in 3..20 {
+                let link = std::fs::read_link(format!("/proc/self/fd/{fd}"));
+                if link.is_ok_and(|link| link.to_string_lossy().starts_with("socket:")) {
+                    nix::unistd::close(fd).unwrap();
+                }
+            }
+            let kill = patient().even_ancestors();
+            match is_port {
+                true => by_port(parent, &kill),
+                false => by_directory(parent, &kill),
+            }
+        });
+        let killed = matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _));
+        assert!(killed, "{status:?}");
+    }
+}
+
+#[test]
 fn the_caller_and_init_stay_spared_whatever_is_allowed() {
     if !is_root("the_caller_and_init_stay_spared_whatever_is_allowed")
         || !alone!(the_caller_and_init_stay_spared_whatever_is_allowed in OWN_PIDS)
@@ -377,63 +467,4 @@ fn the_caller_and_init_stay_spared_whatever_is_allowed() {
         let report = error.report().unwrap();
         assert_eq!(report.pids(Outcome::Killed), [parent]);
     });
-}
-
-#[test]
-fn a_job_is_its_members_and_all_their_descendants() {
-    const SPEC: &str = "{ setpgid { } } { setsid { setpgid } { { setpgid } exit } }";
-    for kill in ways() {
-        let mut jobs = [SPEC, "{ { setsid } }"].map(group);
-        // Same session, group of its own.
-        let mut stranger = group("{ }");
-        let [a, b] = [jobs[0].pid(), jobs[1].pid()];
-        assert_eq!(getsid(Some(raw(a))), getsid(Some(raw(stranger.pid()))));
-        let report = unmoved(&stranger.pids(), || kill.jobs(&[a, b, a]).unwrap());
-        let gone: Vec<u32> = report.iter().map(|(pid, _)| pid).collect();
-        for job in &mut jobs {
-            job.all_gone();
-        }
-        assert!(gone.contains(&a) && gone.contains(&b));
-        assert!(gone.iter().all(|pid| !stranger.pids().contains(pid)));
-        stranger.let_go();
-        stranger.all_gone();
-    }
-}
-
-#[test]
-fn a_job_lives_on_without_its_leader_and_is_killed() {
-    for kill in ways() {
-        let mut job = group("{ { setsid { } } } { setpgid } exit");
-        job.child().wait().unwrap();
-        let pgid = job.pid();
-        // A child of the leader that had left the group is no descendant of any member.
-        let left = job.others();
-        let group_of = |pid: u32| nix::unistd::getpgid(Some(raw(pid))).unwrap().as_raw();
-        let outside = |pid: &u32| {
-            let is_orphan = grandparent(*pid) == 1 || !job.pids().contains(&grandparent(*pid));
-            is_orphan && group_of(*pid).unsigned_abs() != pgid
-        };
-        let orphan: Vec<u32> = left.iter().copied().filter(|pid| outside(pid)).collect();
-        assert_eq!(orphan.len(), 1);
-        let members = sorted(left.into_iter().filter(|pid| *pid != orphan[0]).collect());
-        let report = unmoved(&orphan, || kill.jobs(&[pgid]).unwrap());
-        let gone = sorted(report.iter().map(|(pid, _)| pid).collect());
-        assert_eq!(gone, members);
-        // Nobody is left in it.
-        assert!(kill.jobs(&[pgid]).unwrap().is_empty());
-        job.let_go();
-        job.all_gone();
-    }
-}
-
-#[test]
-fn a_bad_number_refuses_all_jobs() {
-    let victim = group("");
-    for bad in [0, 1, u32::MAX, i32::MAX.unsigned_abs() + 1] {
-        for kill in ways() {
-            let pid = victim.pid();
-            let error = refusal(&[pid], || kill.jobs(&[pid, bad]));
-            assert!(error.to_string().contains(&bad.to_string()), "{error}");
-        }
-    }
 }

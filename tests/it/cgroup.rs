@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use process_kill::{Coverage, ErrorKind, Kill, Outcome};
 
-use super::fixture::{OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, states};
+use super::aim::{grandchild, patricide, refusal, ways};
+use super::fixture::{OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, outcomes, states};
 
 /// A new cgroup; removed in the end, with those below it.
 pub struct Cgroup(PathBuf);
@@ -319,4 +320,63 @@ fn one_that_holds_init_is_refused() {
     // Back to where it does not keep the cgroup from being removed.
     fs::write(root().unwrap().join("cgroup.procs"), "1").unwrap();
     drop(victim);
+}
+
+#[test]
+fn a_cgroup_that_holds_an_ancestor_is_refused() {
+    if !is_root("a_cgroup_that_holds_an_ancestor_is_refused")
+        || !alone!(a_cgroup_that_holds_an_ancestor_is_refused in OWN_PIDS)
+    {
+        return;
+    }
+    let Some(outer) = Cgroup::new("ancestor") else {
+        return;
+    };
+    let inner = outer.below("inner");
+    let mut victim = Victim::start("");
+    let pid = victim.pid();
+    grandchild(
+        || {},
+        |parent| {
+            inner.take(&[parent, pid]);
+            let refused = ways().map(|kill| {
+                [&outer, &inner].map(|cgroup| {
+                    let error = refusal(&[parent, pid], || kill.cgroup(cgroup.dir()));
+                    error.to_string()
+                })
+            });
+            for text in refused.as_flattened() {
+                assert!(text.contains(&parent.to_string()), "{text}");
+                assert!(text.contains("is an ancestor"), "{text}");
+            }
+        },
+    );
+    assert!(victim.answers());
+    // It can be removed when the victim is gone.
+    drop(victim);
+    eventually("the cgroup is empty", || !inner.is_populated());
+}
+
+#[test]
+fn a_cgroup_that_holds_the_caller_is_refused_whatever_is_allowed() {
+    if !is_root("a_cgroup_that_holds_the_caller_is_refused_whatever_is_allowed")
+        || !alone!(a_cgroup_that_holds_the_caller_is_refused_whatever_is_allowed in OWN_PIDS)
+    {
+        return;
+    }
+    let Some(cgroup) = Cgroup::new("caller-and-parent") else {
+        return;
+    };
+    let root = cgroup.dir().parent().unwrap().join("cgroup.procs");
+    patricide(|parent, kill| {
+        let me = std::process::id();
+        cgroup.take(&[parent, me]);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            refusal(&[parent], || kill.cgroup(cgroup.dir()));
+        }));
+        std::fs::write(root, me.to_string()).unwrap();
+        result.unwrap();
+        let report = kill.cgroup(cgroup.dir()).unwrap();
+        assert_eq!(outcomes(&report), [(parent, Outcome::Killed)]);
+    });
 }

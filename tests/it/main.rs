@@ -18,6 +18,7 @@ mod groups;
 mod identity;
 #[cfg(feature = "tokio")]
 mod in_async;
+mod jobs;
 mod kill;
 mod listeners;
 mod matching;

@@ -314,6 +314,29 @@ fn a_closure_that_says_yes_to_all_leaves_the_spared_alive() {
     }
 }
 
+#[test]
+fn a_panic_in_the_closure_leaves_nobody_stopped() {
+    if !is_root("a_panic_in_the_closure_leaves_nobody_stopped")
+        || !alone!(a_panic_in_the_closure_leaves_nobody_stopped in WITH_PARENT)
+    {
+        return;
+    }
+    const NAME: &str = "of-a-panic";
+    for kill in [patient(), patient().at_most(9), patient().even_ancestors()] {
+        let mut victim = Victim::start(&format!("name={NAME}"));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            kill.all_where(|p| {
+                if p.name() == NAME && p.state() == 'T' {
+                    std::panic::resume_unwind(Box::new("not today"));
+                }
+                p.name() == NAME
+            })
+        }));
+        assert!(result.is_err());
+        assert!(victim.answers());
+    }
+}
+
 fn port_of(victim: &Victim) -> u16 {
     let mut ports = victim.ready.iter().filter_map(|&(_, port)| port);
     ports.next().expect("one of them listens")
