@@ -2,7 +2,8 @@
 
 use nix::unistd::getsid;
 
-use super::aim::{grandparent, group, raw, refusal, sorted, ways};
+use super::aim::{grandparent, group, patricide, raw, refusal, sorted, ways};
+use super::fixture::{OWN_PIDS, alone, is_root, patient};
 use super::tree::unmoved;
 
 #[test]
@@ -62,4 +63,18 @@ fn a_bad_number_refuses_all_jobs() {
             assert!(error.to_string().contains(&bad.to_string()), "{error}");
         }
     }
+}
+
+/// The group does not hold the caller, but its job does.
+#[test]
+fn a_job_that_holds_the_caller_is_refused_whatever_is_allowed() {
+    if !is_root("a_job_that_holds_the_caller_is_refused_whatever_is_allowed")
+        || !alone!(a_job_that_holds_the_caller_is_refused_whatever_is_allowed in OWN_PIDS)
+    {
+        return;
+    }
+    patricide(|parent, kill| {
+        refusal(&[parent], || kill.jobs(&[parent]));
+        patient().even_ancestors().pids(&[parent]).unwrap();
+    });
 }

@@ -164,6 +164,39 @@ fn a_tree_that_has_the_number_of_a_root_is_not_hit() {
 }
 
 #[test]
+fn a_group_that_has_the_number_of_a_root_is_not_hit() {
+    if !is_root("a_group_that_has_the_number_of_a_root_is_not_hit")
+        || !alone!(a_group_that_has_the_number_of_a_root_is_not_hit in OWN_PIDS)
+    {
+        return;
+    }
+    // One of them has lost its parent.
+    is_not_hit("{ } { { } exit }", true, gone_alone);
+}
+
+#[test]
+fn a_session_that_has_the_number_of_a_root_is_not_hit() {
+    if !is_root("a_session_that_has_the_number_of_a_root_is_not_hit")
+        || !alone!(a_session_that_has_the_number_of_a_root_is_not_hit in OWN_PIDS)
+    {
+        return;
+    }
+    is_not_hit("setsid { { setpgid } }", false, gone_alone);
+}
+
+/// The successor itself is a zombie, and leads what others are in.
+#[test]
+fn what_a_zombie_with_the_number_of_a_root_leads_is_not_hit() {
+    if !is_root("what_a_zombie_with_the_number_of_a_root_leads_is_not_hit")
+        || !alone!(what_a_zombie_with_the_number_of_a_root_leads_is_not_hit in OWN_PIDS)
+    {
+        return;
+    }
+    is_not_hit("{ } { } exit", true, gone_alone);
+    is_not_hit("setsid { { setpgid } } exit", false, gone_alone);
+}
+
+#[test]
 fn the_caller_is_itself_in_a_copy_too() {
     if !alone!(the_caller_is_itself_in_a_copy_too) {
         return;

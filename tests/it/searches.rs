@@ -254,6 +254,25 @@ fn who_works_in_a_deleted_directory_is_killed() {
     }
 }
 
+/// The directory is no mistake: the caller, or a shell that started it, works in it still.
+#[test]
+fn a_deleted_directory_in_which_only_the_spared_work_is_no_error() {
+    if !is_root("a_deleted_directory_in_which_only_the_spared_work_is_no_error")
+        || !alone!(a_deleted_directory_in_which_only_the_spared_work_is_no_error in WITH_PARENT)
+    {
+        return;
+    }
+    let (_base, real) = with(&["tree"]);
+    let tree = real.join("tree");
+    std::env::set_current_dir(&tree).unwrap();
+    std::fs::remove_dir(&tree).unwrap();
+    let found = process_kill::pids_in_directory(&tree).unwrap();
+    assert_eq!(found, [std::process::id()]);
+    for kill in ways() {
+        assert!(kill.directory(&tree).unwrap().is_empty());
+    }
+}
+
 #[test]
 fn a_closure_is_asked_until_it_says_no_of_all() {
     if !is_root("a_closure_is_asked_until_it_says_no_of_all")
