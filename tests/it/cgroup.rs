@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use process_kill::{Coverage, ErrorKind, Kill, Outcome};
 
-use super::fixture::{OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, states};
+use super::aim::{grandchild, patricide, refusal, ways};
+use super::fixture::{OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, outcomes, states};
 
 /// A new cgroup; removed in the end, with those below it.
-struct Cgroup(PathBuf);
+pub struct Cgroup(PathBuf);
 
 impl Cgroup {
     /// `None`, and why, where no cgroup can be made.
-    fn new(test: &str) -> Option<Cgroup> {
+    pub fn new(test: &str) -> Option<Cgroup> {
         let Some(root) = root() else {
             println!("skipped: {test} finds no cgroup2 file system");
             return None;
@@ -27,23 +28,27 @@ impl Cgroup {
         Some(Cgroup(dir))
     }
 
-    fn below(&self, name: &str) -> Cgroup {
+    pub fn below(&self, name: &str) -> Cgroup {
         let dir = self.0.join(name);
         fs::create_dir(&dir).unwrap();
         Cgroup(dir)
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.0
     }
 
     fn write(&self, file: &str, text: &str) {
         fs::write(self.0.join(file), text).unwrap();
     }
 
-    fn take(&self, pids: &[u32]) {
+    pub fn take(&self, pids: &[u32]) {
         for pid in pids {
             self.write("cgroup.procs", &pid.to_string());
         }
     }
 
-    fn is_populated(&self) -> bool {
+    pub fn is_populated(&self) -> bool {
         let events = fs::read_to_string(self.0.join("cgroup.events")).unwrap();
         events.lines().any(|line| line == "populated 1")
     }
@@ -315,4 +320,63 @@ fn one_that_holds_init_is_refused() {
     // Back to where it does not keep the cgroup from being removed.
     fs::write(root().unwrap().join("cgroup.procs"), "1").unwrap();
     drop(victim);
+}
+
+#[test]
+fn a_cgroup_that_holds_an_ancestor_is_refused() {
+    if !is_root("a_cgroup_that_holds_an_ancestor_is_refused")
+        || !alone!(a_cgroup_that_holds_an_ancestor_is_refused in OWN_PIDS)
+    {
+        return;
+    }
+    let Some(outer) = Cgroup::new("ancestor") else {
+        return;
+    };
+    let inner = outer.below("inner");
+    let mut victim = Victim::start("");
+    let pid = victim.pid();
+    grandchild(
+        || {},
+        |parent| {
+            inner.take(&[parent, pid]);
+            let refused = ways().map(|kill| {
+                [&outer, &inner].map(|cgroup| {
+                    let error = refusal(&[parent, pid], || kill.cgroup(cgroup.dir()));
+                    error.to_string()
+                })
+            });
+            for text in refused.as_flattened() {
+                assert!(text.contains(&parent.to_string()), "{text}");
+                assert!(text.contains("is an ancestor"), "{text}");
+            }
+        },
+    );
+    assert!(victim.answers());
+    // It can be removed when the victim is gone.
+    drop(victim);
+    eventually("the cgroup is empty", || !inner.is_populated());
+}
+
+#[test]
+fn a_cgroup_that_holds_the_caller_is_refused_whatever_is_allowed() {
+    if !is_root("a_cgroup_that_holds_the_caller_is_refused_whatever_is_allowed")
+        || !alone!(a_cgroup_that_holds_the_caller_is_refused_whatever_is_allowed in OWN_PIDS)
+    {
+        return;
+    }
+    let Some(cgroup) = Cgroup::new("caller-and-parent") else {
+        return;
+    };
+    let root = cgroup.dir().parent().unwrap().join("cgroup.procs");
+    patricide(|parent, kill| {
+        let me = std::process::id();
+        cgroup.take(&[parent, me]);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            refusal(&[parent], || kill.cgroup(cgroup.dir()));
+        }));
+        std::fs::write(root, me.to_string()).unwrap();
+        result.unwrap();
+        let report = kill.cgroup(cgroup.dir()).unwrap();
+        assert_eq!(outcomes(&report), [(parent, Outcome::Killed)]);
+    });
 }

@@ -92,6 +92,49 @@ fn all_children_are_killed() {
 }
 
 #[test]
+fn every_way_to_select_has_its_like() {
+    use super::fixture::{OWN_PIDS, alone, is_root};
+    if !is_root("every_way_to_select_has_its_like")
+        || !alone!(every_way_to_select_has_its_like in OWN_PIDS)
+    {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().canonicalize().unwrap();
+    current_thread().block_on(async {
+        let group = || {
+            let mut command = stubborn("{ setsid }");
+            std::os::unix::process::CommandExt::process_group(&mut command, 0);
+            command.current_dir(&dir);
+            Victim::spawn(command)
+        };
+        let families: [Victim; 4] = std::array::from_fn(|_| group());
+        let [a, b, c, d] = families.each_ref().map(Victim::pids);
+        let first = ProcessId::of(families[0].pid()).unwrap().unwrap();
+        let report = asynchronous::trees(patient(), vec![first]).await;
+        assert_eq!(report.unwrap().pids(Outcome::Killed).len(), a.len());
+        let report = asynchronous::jobs(patient(), vec![families[1].pid()]).await;
+        assert_eq!(report.unwrap().pids(Outcome::Killed).len(), b.len());
+        let wanted = c.clone();
+        let report = asynchronous::all_where(patient(), move |p| wanted.contains(&p.pid())).await;
+        assert_eq!(report.unwrap().pids(Outcome::Killed).len(), c.len());
+        let mut inside = asynchronous::pids_in_directory(dir.clone()).await.unwrap();
+        inside.sort_unstable();
+        assert_eq!(inside, d);
+        let report = asynchronous::directory(patient(), dir.clone()).await;
+        assert_eq!(report.unwrap().pids(Outcome::Killed).len(), d.len());
+        assert!(asynchronous::is_gone(d[0]).await.unwrap());
+        assert!(!asynchronous::is_gone(std::process::id()).await.unwrap());
+        let server = Victim::start("listen");
+        let port = server.ready[0].1.unwrap();
+        let found = asynchronous::pids_listening_on(port).await.unwrap();
+        assert_eq!(found, [server.pid()]);
+        let report = asynchronous::port(patient(), port).await.unwrap();
+        assert_eq!(report.pids(Outcome::Killed), found);
+    });
+}
+
+#[test]
 fn a_panic_is_an_error_wherever_it_happens() {
     let quiet = |_: &process_kill::Candidate<'_>| -> bool {
         std::panic::resume_unwind(Box::new("not today"))

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "system calls that no library wraps")]
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
+mod aim;
 mod anywhere;
 mod as_module;
 mod bounded;
@@ -17,6 +18,7 @@ mod groups;
 mod identity;
 #[cfg(feature = "tokio")]
 mod in_async;
+mod jobs;
 mod kill;
 mod listeners;
 mod matching;
@@ -24,9 +26,14 @@ mod no_pidfd;
 mod output;
 mod proc_missing;
 mod proven;
+mod radius;
+mod recycled;
 mod refusal;
 mod registry;
 mod respawn;
+mod searches;
+mod shown;
 mod strangers;
+mod told;
 mod torture;
 mod tree;

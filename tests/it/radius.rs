@@ -1,0 +1,142 @@
+//! The blast radius: if more are found than expected, nothing is sent.
+
+use process_kill::{ErrorKind, Kill, Outcome, ProcessId, Reason, Report};
+
+use super::aim::{at, group, naming, of, sorted, ways};
+use super::cgroup::Cgroup;
+use super::fixture::{
+    OWN_PIDS, Victim, alone, eventually, is_root, outcomes, patient, reasons, states,
+};
+use super::tree::unmoved;
+
+/// What `kill` does to these, who are all that it finds: with room for one fewer nothing at all.
+fn hits_no_more_than(found: &[u32], kill: impl Fn(&Kill) -> process_kill::Result<Report> + Sync) {
+    let found = sorted(found.to_vec());
+    let expected: Vec<_> = (found.iter())
+        .map(|&pid| (pid, Reason::StillRunning))
+        .collect();
+    for most in [found.len() - 1, 0] {
+        for how in ways() {
+            let how = how.at_most(most);
+            let error = unmoved(&found, || kill(&how).unwrap_err());
+            assert_eq!(error.kind(), ErrorKind::TooMany, "{error}");
+            let mut survivors = reasons(&error);
+            survivors.sort_unstable_by_key(|&(pid, _)| pid);
+            assert_eq!(survivors, expected);
+            assert!(error.report().unwrap().is_empty());
+            let text = error.to_string();
+            let count = format!("found {} processes, at most {most} expected", found.len());
+            assert!(text.contains(&count), "{text}");
+            assert!(std::error::Error::source(&error).is_none());
+        }
+    }
+    // None of them was sent what would have ended it.
+    let report = kill(&patient().at_most(found.len())).unwrap();
+    assert_eq!(report.pids(Outcome::AlreadyGone), []);
+    assert_eq!(sorted(report.iter().map(|(pid, _)| pid).collect()), found);
+}
+
+#[test]
+fn more_than_expected_is_too_many() {
+    let family = Victim::start("{ } { }");
+    hits_no_more_than(&family.pids(), |kill| kill.pids(&family.pids()));
+    let family = Victim::start("{ } { }");
+    let ids: Vec<ProcessId> = family.pids().into_iter().map(of).collect();
+    hits_no_more_than(&family.pids(), |kill| kill.processes(&ids));
+    let family = Victim::start("{ { } } { setsid }");
+    hits_no_more_than(&family.pids(), |kill| kill.tree(family.pid()));
+    let families = ["{ }", "{ { } }"].map(Victim::start);
+    let ids = [0, 1].map(|at| of(families[at].pid()));
+    let all = families.each_ref().map(Victim::pids).concat();
+    hits_no_more_than(&all, |kill| kill.trees(&ids));
+    let families = ["{ }", "{ { } }"].map(group);
+    let pgids = [0, 1].map(|at| families[at].pid());
+    let all = families.each_ref().map(Victim::pids).concat();
+    hits_no_more_than(&all, |kill| kill.groups(&pgids));
+    let families = ["{ setpgid { } }", "{ setsid { } }"].map(group);
+    let pgids = [0, 1].map(|at| families[at].pid());
+    let all = families.each_ref().map(Victim::pids).concat();
+    hits_no_more_than(&all, |kill| kill.jobs(&pgids));
+}
+
+#[test]
+fn more_than_expected_of_a_search_is_too_many() {
+    const MARK: &str = "too-many-of-process-kill-test";
+    if !is_root("more_than_expected_of_a_search_is_too_many")
+        || !alone!(more_than_expected_of_a_search_is_too_many in OWN_PIDS)
+    {
+        return;
+    }
+    let victims = [MARK; 3].map(naming);
+    let all = victims.each_ref().map(Victim::pid);
+    hits_no_more_than(&all, |kill| kill.matching(MARK));
+    let victims = [MARK; 3].map(naming);
+    let all = victims.each_ref().map(Victim::pid);
+    hits_no_more_than(&all, |kill| kill.all_where(|p| all.contains(&p.pid())));
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().canonicalize().unwrap();
+    // Those below it count, wherever they work.
+    let family = at(&dir, "{ chdir=/ { } }");
+    hits_no_more_than(&family.pids(), |kill| kill.directory(&dir));
+    let mut server = Victim::start("listen crowd=2");
+    let port = server.ready[0].1.unwrap();
+    let line = server.line();
+    let crowd = line.split(' ').skip(1).map(|pid| pid.parse().unwrap());
+    let all: Vec<u32> = crowd.chain([server.pid()]).collect();
+    hits_no_more_than(&all, |kill| kill.port(port));
+    drop((victims, family, server));
+    let families = ["{ }", "{ { setsid } }"].map(Victim::start);
+    let all = families.each_ref().map(Victim::pids).concat();
+    hits_no_more_than(&all, Kill::children);
+}
+
+#[test]
+fn more_than_expected_in_a_cgroup_is_too_many() {
+    if !is_root("more_than_expected_in_a_cgroup_is_too_many") {
+        return;
+    }
+    let Some(outer) = Cgroup::new("too-many") else {
+        return;
+    };
+    let inner = outer.below("inner");
+    let family = Victim::start("{ } { }");
+    outer.take(&[family.pid()]);
+    inner.take(&family.others());
+    hits_no_more_than(&family.pids(), |kill| kill.cgroup(outer.dir()));
+}
+
+#[test]
+fn the_gone_do_not_count_against_the_limit() {
+    let mut dead = Victim::start("exit");
+    dead.until_zombie();
+    let live = [""; 2].map(Victim::start);
+    let [first, last] = [live[0].pid(), live[1].pid()];
+    let named = [first, dead.pid(), last];
+    let ids = named.map(of);
+    let error = patient().at_most(1).pids(&named).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooMany);
+    assert_eq!(
+        reasons(&error),
+        [first, last].map(|pid| (pid, Reason::StillRunning))
+    );
+    let report = patient().at_most(2).processes(&ids).unwrap();
+    assert_eq!(
+        outcomes(&report),
+        [
+            (first, Outcome::Killed),
+            (dead.pid(), Outcome::AlreadyGone),
+            (last, Outcome::Killed),
+        ]
+    );
+    // All are zombies now.
+    assert_eq!(patient().at_most(0).pids(&named).unwrap().len(), 3);
+    assert_eq!(patient().at_most(0).trees(&ids).unwrap().len(), 3);
+    let family = Victim::start("{ exit } { }");
+    eventually("one is a zombie", || {
+        let others = family.others();
+        others.iter().any(|&pid| states(pid) == ['Z'])
+    });
+    let report = patient().at_most(2).tree(family.pid()).unwrap();
+    assert_eq!(report.pids(Outcome::Killed).len(), 2);
+    dead.all_gone();
+}

@@ -1,0 +1,257 @@
+//! Several trees by identity, and what becomes of a number that is used again.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use process_kill::{ErrorKind, Kill, Outcome, ProcessId, Reason, wait_until_gone};
+
+use super::aim::{grandchild, of, sorted, ways};
+use super::fixture::{
+    OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, outcomes, patient, reasons, states,
+    stubborn,
+};
+use super::tree::unmoved;
+
+#[test]
+fn several_trees_share_one_deadline() {
+    const GRACE: Duration = Duration::from_millis(400);
+    let mut families = [(); 5].map(|()| Victim::start("ignore=TERM { setsid ignore=TERM { } }"));
+    let ids = families.each_ref().map(|family| of(family.pid()));
+    let kill = Kill::graceful().grace(GRACE).verify_within(PATIENCE);
+    let report = kill.trees(&ids).unwrap();
+    let elapsed = report.elapsed();
+    assert!(elapsed >= GRACE && elapsed < 4 * GRACE, "{elapsed:?}");
+    let all = families.each_ref().map(Victim::pids).concat();
+    assert_eq!(sorted(report.iter().map(|(p, _)| p).collect()), sorted(all));
+    // In the order in which they were named.
+    let roots: Vec<u32> = report.iter().map(|(pid, _)| pid).take(5).collect();
+    assert_eq!(roots, ids.map(|id| id.pid()));
+    assert_eq!(report.pids(Outcome::Killed).len(), 10);
+    for family in &mut families {
+        family.all_gone();
+    }
+}
+
+#[test]
+fn a_root_that_is_gone_is_no_error() {
+    for kill in ways() {
+        let mut reaped = Victim::start("");
+        let zombie = Victim::start("exit");
+        let mut family = Victim::start("{ { } }");
+        let ids = [&reaped, &family, &zombie].map(|victim| of(victim.pid()));
+        reaped.child().kill().unwrap();
+        reaped.child().wait().unwrap();
+        zombie.until_zombie();
+        let report = kill.trees(&[ids[0], ids[1], ids[2], ids[1]]).unwrap();
+        let first: Vec<u32> = report.iter().map(|(pid, _)| pid).take(3).collect();
+        assert_eq!(first, ids.map(|id| id.pid()));
+        let gone = [reaped.pid(), zombie.pid()];
+        assert_eq!(report.pids(Outcome::AlreadyGone), gone);
+        assert_eq!(report.len(), 5);
+        family.all_gone();
+        let report = kill.trees(&ids).unwrap();
+        assert_eq!(report.pids(Outcome::AlreadyGone), ids.map(|id| id.pid()));
+        assert!(kill.trees(&[]).unwrap().is_empty());
+    }
+}
+
+/// A root that is named twice, or is below another one, is one target.
+#[test]
+fn trees_may_hold_each_other() {
+    for kill in ways() {
+        let mut family = Victim::start("{ { } }");
+        let ids: Vec<ProcessId> = family.pids().into_iter().rev().map(of).collect();
+        let named = [ids.clone(), ids.clone()].concat();
+        let report = kill.trees(&named).unwrap();
+        let gone: Vec<u32> = report.iter().map(|(pid, _)| pid).collect();
+        assert_eq!(gone, ids.iter().map(ProcessId::pid).collect::<Vec<_>>());
+        family.all_gone();
+    }
+}
+
+/// Starts a tree whose first process, a child of the test, gets the pid of one that was reaped. In a
+/// PID namespace in which nothing else is started.
+fn start_as(pid: u32, mut command: Command) -> Victim {
+    std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+    command.env_remove("PROCESS_KILL_TEST_ALONE");
+    let victim = Victim::spawn(command);
+    assert_eq!(victim.pid(), pid);
+    victim
+}
+
+/// Those that live, when so many have exited.
+fn living(family: &Victim, exited: usize) -> Vec<u32> {
+    let mut live = family.pids();
+    let all = live.len();
+    eventually("some exit", || {
+        live.retain(|&pid| !matches!(states(pid)[..], [] | ['Z']));
+        live.len() + exited == all
+    });
+    live
+}
+
+/// Kills the tree of an identity whose number a tree of these words has now, by `kill`, in the same
+/// clock tick as well as in another: it is gone, and nothing of that tree is hit.
+fn is_not_hit(spec: &str, leads_group: bool, kill: impl Fn(&Kill, ProcessId) + Sync) {
+    const TRIES: u32 = 300;
+    let exited = spec.split(' ').filter(|&word| word == "exit").count();
+    let (mut same, mut other) = (0, 0);
+    for round in 0..TRIES {
+        if same >= 1 && other >= 1 {
+            return;
+        }
+        let mut old = Victim::start("");
+        let id = of(old.pid());
+        if round % 3 == 2 && other == 0 {
+            // The clock of the kernel goes on meanwhile.
+            let tick = || of(Victim::start("").pid()).start_time();
+            eventually("another tick", || tick() > id.start_time());
+        }
+        old.child().kill().unwrap();
+        old.child().wait().unwrap();
+        let mut command = stubborn(spec);
+        if leads_group {
+            command.process_group(0);
+        }
+        let mut new = start_as(id.pid(), command);
+        let successor = of(id.pid());
+        if successor == id {
+            // Without an inode number (before Linux 6.9) the same tick is the same process.
+            new.let_go();
+            new.all_gone();
+            continue;
+        }
+        let seen = match successor.start_time() == id.start_time() {
+            true => &mut same,
+            false => &mut other,
+        };
+        *seen += 1;
+        if *seen <= 2 {
+            assert!(id.is_gone().unwrap());
+            let live = living(&new, exited);
+            for how in ways() {
+                unmoved(&live, || kill(&how, id));
+            }
+        }
+        new.let_go();
+        new.all_gone();
+    }
+    println!("skipped: a part, for {same} successors came in the same clock tick, {other} later");
+}
+
+fn gone_alone(how: &Kill, id: ProcessId) {
+    let gone = [(id.pid(), Outcome::AlreadyGone)];
+    assert_eq!(outcomes(&how.trees(&[id]).unwrap()), gone);
+    assert_eq!(outcomes(&how.trees(&[id, id]).unwrap()), gone);
+    assert_eq!(outcomes(&how.processes(&[id]).unwrap()), gone);
+    // With one that lives.
+    let mut live = Victim::start("{ }");
+    let report = how.trees(&[id, of(live.pid())]).unwrap();
+    assert_eq!(report.iter().next(), Some(gone[0]));
+    assert_eq!(report.len(), 3);
+    live.all_gone();
+}
+
+#[test]
+fn a_tree_that_has_the_number_of_a_root_is_not_hit() {
+    if !is_root("a_tree_that_has_the_number_of_a_root_is_not_hit")
+        || !alone!(a_tree_that_has_the_number_of_a_root_is_not_hit in OWN_PIDS)
+    {
+        return;
+    }
+    is_not_hit("{ }", false, gone_alone);
+}
+
+#[test]
+fn a_group_that_has_the_number_of_a_root_is_not_hit() {
+    if !is_root("a_group_that_has_the_number_of_a_root_is_not_hit")
+        || !alone!(a_group_that_has_the_number_of_a_root_is_not_hit in OWN_PIDS)
+    {
+        return;
+    }
+    // One of them has lost its parent.
+    is_not_hit("{ } { { } exit }", true, gone_alone);
+}
+
+#[test]
+fn a_session_that_has_the_number_of_a_root_is_not_hit() {
+    if !is_root("a_session_that_has_the_number_of_a_root_is_not_hit")
+        || !alone!(a_session_that_has_the_number_of_a_root_is_not_hit in OWN_PIDS)
+    {
+        return;
+    }
+    is_not_hit("setsid { { setpgid } }", false, gone_alone);
+}
+
+/// The successor itself is a zombie, and leads what others are in.
+#[test]
+fn what_a_zombie_with_the_number_of_a_root_leads_is_not_hit() {
+    if !is_root("what_a_zombie_with_the_number_of_a_root_leads_is_not_hit")
+        || !alone!(what_a_zombie_with_the_number_of_a_root_leads_is_not_hit in OWN_PIDS)
+    {
+        return;
+    }
+    is_not_hit("{ } { } exit", true, gone_alone);
+    is_not_hit("setsid { { setpgid } } exit", false, gone_alone);
+}
+
+#[test]
+fn the_caller_is_itself_in_a_copy_too() {
+    if !alone!(the_caller_is_itself_in_a_copy_too) {
+        return;
+    }
+    let me = ProcessId::current().unwrap();
+    assert_eq!(me, of(std::process::id()));
+    assert_eq!(me.pid(), std::process::id());
+    assert!(!me.is_gone().unwrap());
+    assert_eq!(me.to_string().parse::<ProcessId>().unwrap(), me);
+    grandchild(
+        || assert_eq!(ProcessId::current().unwrap().pid(), std::process::id()),
+        |parent| {
+            let copy = ProcessId::current().unwrap();
+            assert_eq!(copy.pid(), std::process::id());
+            assert_eq!(copy, of(std::process::id()));
+            assert_ne!(copy, me);
+            assert_ne!(copy, of(parent));
+            assert!(!me.is_gone().unwrap());
+            // The copy is the caller now, and the other is not.
+            let error = Kill::now().trees(&[copy, me]).unwrap_err();
+            let expected = [(copy.pid(), Reason::Caller), (me.pid(), Reason::Ancestor)];
+            assert_eq!(reasons(&error), expected);
+        },
+    );
+}
+
+#[test]
+fn an_identity_is_shown_to_programmers_as_to_users() {
+    let id = ProcessId::current().unwrap();
+    assert_eq!(format!("{id:?}"), id.to_string());
+    assert_eq!(format!("{:?}", Some(id)), format!("Some({id})"));
+}
+
+#[test]
+fn a_survivor_is_known_by_its_identity() {
+    let mut victim = Victim::start("{ }");
+    let pids = victim.pids();
+    let error = wait_until_gone(&pids, Duration::ZERO).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Survivors);
+    let ids: Vec<ProcessId> = error.survivors().iter().filter_map(|s| s.id()).collect();
+    assert_eq!(ids, pids.iter().map(|&pid| of(pid)).collect::<Vec<_>>());
+    // To try again later.
+    assert_eq!(patient().processes(&ids).unwrap().len(), 2);
+    victim.all_gone();
+    let error = Kill::now().pids(&[0, std::process::id(), 1]).unwrap_err();
+    let ids: Vec<Option<ProcessId>> = error.survivors().iter().map(|s| s.id()).collect();
+    let expected = [None, Some(ProcessId::current().unwrap()), Some(of(1))];
+    assert_eq!(ids, expected);
+    // The number of a thread names no process.
+    let threaded = Victim::start("threads=1");
+    eventually("a thread", || states(threaded.pid()).len() == 2);
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", threaded.pid())).unwrap();
+    let tids = tasks.map(|task| task.unwrap().file_name().to_str().unwrap().parse().unwrap());
+    let tid: Vec<u32> = tids.filter(|&tid| tid != threaded.pid()).collect();
+    let error = Kill::now().pids(&tid).unwrap_err();
+    assert_eq!(reasons(&error), [(tid[0], Reason::Thread)]);
+    assert_eq!(error.survivors()[0].id(), None);
+}
