@@ -203,7 +203,7 @@ impl Directory {
     }
 
     /// Whether its working directory or its program is in the directory.
-    fn holds_place_of(&self, process: &ProcessDir<'_>) -> io::Result<Match> {
+    pub(crate) fn holds_place_of(&self, process: &ProcessDir<'_>) -> io::Result<Match> {
         let mut found = Match::No;
         for link in [Link::Cwd, Link::Exe] {
             match unless_unreadable(self.holds_target(process, link))? {

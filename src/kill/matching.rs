@@ -109,8 +109,8 @@ trait Seek {
 
     fn matches(&mut self, pid: Pid, proc: &Proc) -> io::Result<Match>;
 
-    /// The first search found none: is that an error?
-    fn none_found(&self) -> Result<()> {
+    /// The first search found none but these, which are spared: is that an error?
+    fn none_found(&mut self, _spared: &HashSet<Pid>, _: &Proc) -> Result<()> {
         Ok(())
     }
 }
@@ -296,10 +296,13 @@ impl<M: Seek> Selection for Search<M> {
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
         self.since = freeze::newest(targets)?;
         self.search(targets)?;
-        match targets.len() {
-            0 => self.seek.none_found(),
-            _ => Ok(()),
+        if targets.len() > 0 {
+            return Ok(());
         }
+        let mut spared = targets.ancestors();
+        let proc = targets.proc()?;
+        spared.insert(proc.caller());
+        self.seek.none_found(&spared, proc)
     }
 
     fn find(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Found> {

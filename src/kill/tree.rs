@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::error::{Error, Result};
+use super::super::proc;
 use super::super::proc::fork_counter::Newest;
-use super::super::proc::{self, Stat};
 use super::super::process::group::OwnedGroup;
-use super::super::process::{ProcessId, pid_of};
+use super::super::process::{PidRef, ProcessId, pid_of};
 use super::super::report::{Outcome, Reason, Report};
 use super::super::sys::Pid;
 use super::super::targets::{Proof, Targets};
@@ -161,11 +161,11 @@ impl<'a> Tree<'a> {
         let mut buf = Vec::new();
         let mut led = |targets: &mut Targets<'_>| {
             let proc = targets.proc()?;
+            let found = proc::readable(root, PidRef::identified(root, proc))?;
+            let is_it =
+                found.is_some_and(|(_, id)| expected.is_none_or(|expected| expected.is_same(&id)));
             let stat = proc::readable(root, proc.process(root).stat(&mut buf))?;
-            let is_it = |stat: &Stat<'_>| {
-                expected.is_none_or(|expected| expected.start_time() == stat.start_time)
-            };
-            Ok(stat.filter(is_it).map_or((false, false), |stat| {
+            Ok(stat.filter(|_| is_it).map_or((false, false), |stat| {
                 let is_own = stat.parent == proc.caller().get();
                 let number = root.get();
                 (is_own && stat.group == number, stat.session == number)
@@ -210,6 +210,8 @@ impl Selection for Tree<'_> {
                 Ok(())
             }
             What::Jobs(pgids) => {
+                // Whatever `even_ancestors` says: the tree of an ancestor holds the caller.
+                targets.spare_ancestors();
                 for group in groups_to_kill(pgids, targets)? {
                     self.kin.own_group(group);
                 }

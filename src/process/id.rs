@@ -143,7 +143,7 @@ impl ProcessId {
     }
 
     /// Whether both name one process, if both were read in this boot and namespace.
-    pub(super) fn is_same(&self, other: &ProcessId) -> bool {
+    pub(crate) fn is_same(&self, other: &ProcessId) -> bool {
         let inodes = self.inode.zip(other.inode);
         self.pid == other.pid
             && self.start_time == other.start_time

@@ -1,12 +1,13 @@
 //! Whatever is in a directory, with all descendants.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
 use super::super::super::error::Result;
 use super::super::super::find::directory::Directory;
 use super::super::super::find::pattern::{Buffers, Match};
-use super::super::super::proc::{Proc, ProcessDir};
+use super::super::super::proc::{self, Proc, ProcessDir};
 use super::super::super::report::Report;
 use super::super::super::sys::Pid;
 use super::super::Kill;
@@ -65,8 +66,14 @@ impl Seek for InDirectory {
         }
     }
 
-    fn none_found(&self) -> Result<()> {
-        match self.dir.exists() {
+    fn none_found(&mut self, spared: &HashSet<Pid>, proc: &Proc) -> Result<()> {
+        let mut is_real = self.dir.exists();
+        // A path that they only name may be mistyped.
+        for &pid in spared {
+            let works_there = self.dir.holds_place_of(&proc.process(pid)).map(Some);
+            is_real |= proc::readable(pid, works_there)? == Some(Match::Yes);
+        }
+        match is_real {
             true => Ok(()),
             false => Err(self.dir.missing()),
         }
