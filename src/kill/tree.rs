@@ -161,9 +161,11 @@ impl<'a> Tree<'a> {
         let mut buf = Vec::new();
         let mut led = |targets: &mut Targets<'_>| {
             let proc = targets.proc()?;
-            let found = proc::readable(root, PidRef::identified(root, proc))?;
-            let is_it =
-                found.is_some_and(|(_, id)| expected.is_none_or(|expected| expected.is_same(&id)));
+            let is_it = match expected {
+                Some(expected) => proc::readable(root, PidRef::identified(root, proc))?
+                    .is_some_and(|(_, id)| expected.is_same(&id)),
+                None => true,
+            };
             let stat = proc::readable(root, proc.process(root).stat(&mut buf))?;
             Ok(stat.filter(|_| is_it).map_or((false, false), |stat| {
                 let is_own = stat.parent == proc.caller().get();

@@ -265,8 +265,9 @@ fn a_walk_that_cannot_be_closed_in_time_says_so() {
         let elapsed = begun.elapsed();
         // The storm itself leaves little of the machine to us.
         assert!(elapsed < verify + 4 * ROOM, "{elapsed:?}");
-        assert_eq!(error.kind(), ErrorKind::Survivors);
-        assert!(!error.survivors().is_empty());
+        // The storm may be over by the time that is said.
+        let kinds = [ErrorKind::Survivors, ErrorKind::Unproven];
+        assert!(kinds.contains(&error.kind()), "{error}");
         // Whoever is left goes on, and so sees that he is let go.
         victim.let_go();
         victim.all_gone();
