@@ -147,8 +147,11 @@ impl Kin {
             if spared.contains(&mate.pid) {
                 shared.extend(mate.group);
             } else if mate.is_sure || is_orphan || targets.has_live(mate.pid) {
-                seen_in.extend(mate.group.map(|group| (group, mate.pid)));
                 is_new |= self.add_mate(&mate, targets, stop)?;
+                // One that is held does not vanish before its group is stopped.
+                if targets.has_live(mate.pid) {
+                    seen_in.extend(mate.group.map(|group| (group, mate.pid)));
+                }
             } else if !mate.parent.is_some_and(|parent| pids.contains(&parent)) {
                 match self.has_strange_parent(&mate, targets)? {
                     true => shared.extend(mate.group),
@@ -202,7 +205,7 @@ impl Kin {
         Ok(stat.is_some_and(|stat| !stat.is_zombie() && !self.holds(&stat)))
     }
 
-    /// True: it was no target before.
+    /// True: it was no target before, or it ended before it could be held, and may have forked.
     fn add_mate(&self, mate: &Mate, targets: &mut Targets<'_>, stop: bool) -> Result<bool> {
         if targets.has_live(mate.pid) {
             return Ok(false);
@@ -211,15 +214,14 @@ impl Kin {
             let is_still = Pid::new(stat.parent) == mate.parent;
             Ok(self.is_sure(stat) || (self.holds(stat) && is_still))
         })?;
-        let is_new = added == Added::New;
-        if is_new && stop {
+        if added == Added::New && stop {
             targets.send_sigstop(targets.len() - 1);
         }
-        Ok(is_new)
+        Ok(added != Added::Known)
     }
 
-    /// Stops a group as a whole, the first time; true: it was sent. All its members are kin, because
-    /// one is.
+    /// Stops a group as a whole, the first time. All its members are kin, because one is. True: that
+    /// was done, or the member has left the group or ended, so that another look is due.
     fn stop_group(&mut self, pgid: Pid, member: Pid, targets: &mut Targets<'_>) -> Result<bool> {
         if self.stopped.contains_key(&pgid) || pgid.get() == sys::process::getpgrp() {
             return Ok(false);
@@ -235,7 +237,10 @@ impl Kin {
         let is_in = proc::readable(member, stat)?
             .is_some_and(|stat| stat.group == pgid.get() && self.holds(&stat));
         // EPERM: no member may be signalled, and each is a survivor by itself.
-        if !is_in || !group.signal(SIGSTOP).unwrap_or(false) {
+        if !is_in {
+            return Ok(true);
+        }
+        if !group.signal(SIGSTOP).unwrap_or(false) {
             return Ok(false);
         }
         self.stopped.insert(pgid, group);
