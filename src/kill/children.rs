@@ -20,7 +20,7 @@ use super::super::targets::found::Added;
 use super::super::targets::{Proof, Targets};
 use super::super::wait::Deadline;
 use super::freeze::{Kin, add_members, freeze};
-use super::{Found, Kill, Selection};
+use super::{Found, Kill, Selection, retry};
 
 impl Kill {
     /// Kills the descendants of the calling process, and verifies that none is left.
@@ -152,12 +152,14 @@ impl Selection for Children {
 
     fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
         loop {
-            let listed = self.catch(targets)?;
+            let listed = retry(deadline, || self.catch(targets))?;
             let is_left = |index| targets.live(index).is_some() && !targets.is_doubtful(index);
             if (0..targets.len()).any(is_left) {
                 let frozen_by = deadline.three_quarters();
                 // Whether it closed does not matter: the list tells in the end.
-                freeze(targets, &mut self.kin, Newest::UNKNOWN, frozen_by)?;
+                retry(frozen_by, || {
+                    freeze(targets, &mut self.kin, Newest::UNKNOWN, frozen_by)
+                })?;
                 self.look_at_namespaces(targets)?;
                 self.kin.kill();
                 targets.kill_newest_first();
