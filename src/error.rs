@@ -37,7 +37,8 @@ pub enum ErrorKind {
 
 /// Why a call did not end in "verified gone".
 ///
-/// `Display` names the first ten survivors with pid, name and reason, and how many more there are.
+/// `Display` names the first ten survivors with pid, name and reason, and how many more there are. It
+/// does not repeat its `source()`: a log needs both.
 pub struct Error(Box<Inner>);
 
 #[derive(Debug)]
@@ -182,12 +183,15 @@ impl fmt::Display for Error {
                 is_complete,
             } => {
                 let all = survivors.len() + report.len();
-                write!(f, "{} of {} not gone ", survivors.len(), Processes(all))?;
+                write!(f, "{} of {} not ", survivors.len(), Processes(all))?;
                 match killed {
-                    Some(time) => write!(f, "{:.1} s after SIGKILL", time.as_secs_f64())?,
-                    None => write!(f, "after {:.1} s", report.elapsed().as_secs_f64())?,
+                    _ if survivors.iter().all(|s| s.reason().is_refusal()) => {
+                        f.write_str("signalled")?;
+                    }
+                    Some(time) => write!(f, "gone {:.1} s after SIGKILL", time.as_secs_f64())?,
+                    None => write!(f, "gone after {:.1} s", report.elapsed().as_secs_f64())?,
                 }
-                list(survivors, f)?;
+                list(survivors, f, <Survivor as fmt::Display>::fmt)?;
                 match is_complete {
                     true => Ok(()),
                     false => f.write_str("; more may be left than were found"),
@@ -205,7 +209,7 @@ impl fmt::Display for Error {
                     "nothing was sent: found {}, at most {most} expected",
                     Processes(found.len())
                 )?;
-                list(found, f)
+                list(found, f, Survivor::fmt_name)
             }
             What::Refused(why) => write!(f, "refused: {why}"),
             What::Pattern(why) => write!(f, "bad pattern: {why}"),
@@ -229,10 +233,15 @@ impl fmt::Display for Processes {
 }
 
 /// The first ten, and how many more.
-fn list(survivors: &[Survivor], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn list(
+    survivors: &[Survivor],
+    f: &mut fmt::Formatter<'_>,
+    show: impl Fn(&Survivor, &mut fmt::Formatter<'_>) -> fmt::Result,
+) -> fmt::Result {
     const SHOWN: usize = 10;
     for (i, survivor) in survivors.iter().take(SHOWN).enumerate() {
-        write!(f, "{} {survivor}", if i == 0 { ":" } else { ";" })?;
+        f.write_str(if i == 0 { ": " } else { "; " })?;
+        show(survivor, f)?;
     }
     match survivors.len().saturating_sub(SHOWN) {
         0 => Ok(()),

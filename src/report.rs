@@ -185,13 +185,36 @@ impl Survivor {
     }
 }
 
+impl Reason {
+    /// Nothing was sent, and nothing was waited for.
+    pub(crate) fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Reason::InvalidPid
+                | Reason::Init
+                | Reason::Caller
+                | Reason::Ancestor
+                | Reason::Thread
+                | Reason::KernelThread
+        )
+    }
+}
+
+impl Survivor {
+    /// "32 (sleep)".
+    pub(crate) fn fmt_name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.pid)?;
+        match &self.name {
+            // A name may hold any byte, a newline or an escape sequence included.
+            Some(name) => write!(f, " ({})", name.as_encoded_bytes().escape_ascii()),
+            None => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Survivor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.pid)?;
-        if let Some(name) = &self.name {
-            // A name may hold any byte, a newline or an escape sequence included.
-            write!(f, " ({})", name.as_encoded_bytes().escape_ascii())?;
-        }
+        self.fmt_name(f)?;
         write!(f, " {}", self.reason)
     }
 }

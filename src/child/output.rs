@@ -186,7 +186,12 @@ impl Managed {
                 output.report = report;
                 Ok(output)
             }
-            (Err(e), _) => Err(e.with(output)),
+            (Err(e), _) => {
+                if let Some(report) = e.report() {
+                    output.report = report.clone();
+                }
+                Err(e.with(output))
+            }
             (Ok(report), Err(e)) => {
                 output.report = report;
                 Err(failed(e).with(output))

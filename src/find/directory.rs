@@ -10,6 +10,7 @@
 //!
 //! Paths are compared as bytes. No character of a path ever stands for anything else.
 
+use std::cell::Cell;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -133,11 +134,18 @@ pub(crate) struct Directory {
     /// As it was asked for, made absolute.
     given: PathBuf,
     exists: bool,
+    /// Something could not be read, for want of the rights.
+    passed_over: Cell<bool>,
 }
 
 impl Directory {
     pub(crate) fn exists(&self) -> bool {
         self.exists
+    }
+
+    /// Whether something of a process could not be read, for want of the rights.
+    pub(crate) fn has_passed_over(&self) -> bool {
+        self.passed_over.get()
     }
 
     /// # Errors
@@ -166,6 +174,7 @@ impl Directory {
             resolved,
             given,
             exists,
+            passed_over: Cell::new(false),
         })
     }
 
@@ -175,13 +184,17 @@ impl Directory {
         (dir.is_absolute() && !is_root(&dir)).then(|| Directory {
             given: dir.clone(),
             exists: true,
+            passed_over: Cell::new(false),
             resolved: dir,
         })
     }
 
     /// What to answer if the directory does not exist and no process was found in it.
     pub(crate) fn missing(&self) -> Error {
-        let doing = format!("find {:?}, or a process in it", self.resolved);
+        let doing = format!(
+            "find a process in {:?}, which does not exist",
+            self.resolved
+        );
         Error::io(doing, io::ErrorKind::NotFound.into())
     }
 
@@ -196,7 +209,7 @@ impl Directory {
         if place == Match::Yes {
             return Ok(Match::Yes);
         }
-        match unless_unreadable(self.is_named_by(process, buffers))? {
+        match self.unless_unreadable(self.is_named_by(process, buffers))? {
             Match::No => Ok(place),
             named => Ok(named),
         }
@@ -206,13 +219,25 @@ impl Directory {
     pub(crate) fn holds_place_of(&self, process: &ProcessDir<'_>) -> io::Result<Match> {
         let mut found = Match::No;
         for link in [Link::Cwd, Link::Exe] {
-            match unless_unreadable(self.holds_target(process, link))? {
+            match self.unless_unreadable(self.holds_target(process, link))? {
                 Match::Yes => return Ok(Match::Yes),
                 Match::Unsure => found = Match::Unsure,
                 Match::No => {}
             }
         }
         Ok(found)
+    }
+
+    /// "No" of what may not be read, or is there no more.
+    fn unless_unreadable(&self, read: io::Result<Match>) -> io::Result<Match> {
+        match read {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                self.passed_over.set(true);
+                Ok(Match::No)
+            }
+            Err(e) if is_absent(&e) => Ok(Match::No),
+            read => read,
+        }
     }
 
     fn holds_target(&self, process: &ProcessDir<'_>, link: Link) -> io::Result<Match> {
@@ -264,14 +289,6 @@ fn is_root(path: &Path) -> bool {
 /// Without `.`, and with a single `/` between two names and none at the end.
 fn plain(path: &Path) -> PathBuf {
     path.components().collect()
-}
-
-/// "No" of what may not be read, or is there no more.
-fn unless_unreadable(read: io::Result<Match>) -> io::Result<Match> {
-    match read {
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied || is_absent(&e) => Ok(Match::No),
-        read => read,
-    }
 }
 
 /// `dir` as /proc/PID/cwd would show it, whether or not it still exists.

@@ -63,7 +63,8 @@ pub(super) fn freeze(
         };
         let is_quiet = pass.is_quiet && pass.uninterruptible.is_empty();
         if is_quiet && kin.only_strangers_since(targets, before)? {
-            return match kin.only_strangers_since(targets, since)? {
+            // Kin may be hidden.
+            return match kin.only_strangers_since(targets, since)? && !targets.is_partial()? {
                 true => Ok(Proof::EXACT),
                 false => Ok(Proof::BEST_EFFORT),
             };

@@ -109,6 +109,11 @@ trait Seek {
 
     fn matches(&mut self, pid: Pid, proc: &Proc) -> io::Result<Match>;
 
+    /// Something that may have matched could not be read, for want of the rights.
+    fn has_passed_over(&self) -> bool {
+        false
+    }
+
     /// The first search found none but these, which are spared: is that an error?
     fn none_found(&mut self, _spared: &HashSet<Pid>, _: &Proc) -> Result<()> {
         Ok(())
@@ -242,6 +247,14 @@ impl<M: Seek> Search<M> {
         }
     }
 
+    /// Nothing is proven of processes that may not be looked at.
+    fn as_far_as_seen(&self, proof: Proof, targets: &mut Targets<'_>) -> Result<Proof> {
+        match self.seek.has_passed_over() || targets.is_partial()? {
+            true => Ok(proof.and(Proof::BEST_EFFORT)),
+            false => Ok(proof),
+        }
+    }
+
     /// Looks at processes as they are born, for a moment. Each link of a chain has its turn as the
     /// newest process, and its command line is there from the start.
     fn watch_births(&mut self, targets: &mut Targets<'_>) -> Result<()> {
@@ -319,7 +332,7 @@ impl<M: Seek> Selection for Search<M> {
     fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
         // The first search was empty, and may be proof enough.
         if targets.len() == 0 && self.is_sure && self.was_empty(targets)? {
-            return Ok(Proof::EXACT);
+            return self.as_far_as_seen(Proof::EXACT, targets);
         }
         loop {
             let frozen_by = deadline.three_quarters();
@@ -328,7 +341,7 @@ impl<M: Seek> Selection for Search<M> {
             targets.kill_newest_first();
             targets.wait(deadline, Outcome::Killed);
             match retry(deadline, || self.prove_empty(targets, deadline))? {
-                Some(proof) => return Ok(proof.and(self.trees)),
+                Some(proof) => return self.as_far_as_seen(proof.and(self.trees), targets),
                 None if deadline.has_passed() => return Ok(Proof::NONE),
                 None => {}
             }

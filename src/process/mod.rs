@@ -15,6 +15,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use super::error::{Error, Result};
+use super::report::Reason;
 use super::sys::{self, Event, Pid, Scope};
 
 pub(crate) mod group;
@@ -43,7 +44,7 @@ pub(crate) fn check_signal(signal: i32) -> Result<()> {
 
 /// The number as that of a process, group or session.
 pub(crate) fn pid_of(number: u32) -> Result<Pid> {
-    Pid::new(number).ok_or_else(|| Error::refused(format!("{number} is not a process number")))
+    Pid::new(number).ok_or_else(|| Error::refused(format!("{number} {}", Reason::InvalidPid)))
 }
 
 /// What pidfd_open(2) says, told apart.

@@ -230,6 +230,12 @@ impl<'w> Targets<'w> {
         }
     }
 
+    /// Whether a target is known to be gone.
+    pub(crate) fn has_gone(&self) -> bool {
+        let is_gone = |target: &Target| matches!(target.state, State::Gone(_));
+        self.targets.iter().any(is_gone)
+    }
+
     /// As [`Targets::live`], of each of them.
     pub(crate) fn all_live(&self) -> impl Iterator<Item = Pid> + '_ {
         (0..self.targets.len()).filter_map(|index| self.live(index))

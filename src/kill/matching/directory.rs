@@ -66,6 +66,10 @@ impl Seek for InDirectory {
         }
     }
 
+    fn has_passed_over(&self) -> bool {
+        self.dir.has_passed_over()
+    }
+
     fn none_found(&mut self, spared: &HashSet<Pid>, proc: &Proc) -> Result<()> {
         let mut is_real = self.dir.exists();
         // A path that they only name may be mistyped.
