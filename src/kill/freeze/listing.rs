@@ -1,5 +1,5 @@
-//! The children of one process after another: by the kernel's lists or, if those do not tell, by one
-//! scan of all parents.
+//! The children of one process after another: by the kernel's lists or, if those do not tell, by
+//! one scan of all parents. After a scan all later answers come from it.
 
 use std::collections::HashMap;
 
@@ -11,8 +11,8 @@ use super::super::super::targets::Targets;
 use super::super::super::wait::Deadline;
 use super::super::Found;
 
-/// Lists the descendants of all live targets and adds them, until the deadline: some fork as fast as
-/// they are listed.
+/// Lists the descendants of all live targets and adds them, until the deadline: some fork as fast
+/// as they are listed.
 pub(in super::super) fn add_descendants(
     targets: &mut Targets<'_>,
     deadline: Deadline,
@@ -45,7 +45,7 @@ pub(in super::super) struct Listing {
 }
 
 impl Listing {
-    /// None is missing that lives through the call.
+    /// The children of a process. None is missing that lives through the call.
     pub(in super::super) fn children(
         &mut self,
         parent: Pid,
@@ -54,7 +54,7 @@ impl Listing {
         self.list(parent, targets, |lists, proc| lists.children(parent, proc))
     }
 
-    /// As [`Listing::children`], of a process that was seen stopped with a single thread.
+    /// As [`Listing::children`], for a process that was seen stopped with a single thread.
     pub(super) fn children_of_stopped(
         &mut self,
         parent: Pid,
@@ -65,7 +65,7 @@ impl Listing {
         })
     }
 
-    /// Those of one look, the oldest first: enough for a start.
+    /// The children that one look shows, the oldest first. Some may be missing.
     pub(super) fn seen(&mut self, parent: Pid, targets: &mut Targets<'_>) -> Result<Vec<Pid>> {
         self.list(parent, targets, |lists, proc| {
             match lists.pass(parent, proc)? {
