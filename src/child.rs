@@ -1,6 +1,10 @@
-//! Supervision of children: spawned in a group, stopped whole, read with limits, listed in a registry.
+//! Children that are supervised: spawned in a group, stopped with their trees, read with limits,
+//! listed in a registry.
 //!
-//! [`std::process::Command`] and [`Child`] stay what they are: [`CommandExt`] adds a way to spawn.
+//! [`std::process::Command`] and [`Child`] stay as they are. [`CommandExt`] adds a way to spawn.
+//!
+//! A child is [`Managed`] from its spawn until it is detached or dropped. While it is, dropping it
+//! kills it with its tree and its own group or session, and reaps it.
 //!
 //! ```
 //! use process_kill::Kill;
@@ -37,42 +41,53 @@ pub use registry::{Registry, Ticket};
 /// Makes the calling process adopt the orphans among its descendants (prctl(2)
 /// `PR_SET_CHILD_SUBREAPER`), which makes [`Kill::children`] exact.
 ///
-/// It is process-wide and lasts until the process ends: whoever calls it has to reap the orphans as
-/// well (`waitpid(-1)`), or they stay zombies. Children do not inherit it.
+/// It holds for the whole process, until the process ends. Children do not inherit it.
+///
+/// A process that calls this must reap its orphans, or they stay zombies. Call `waitpid` with the
+/// pid of each orphan, never `waitpid(-1)`: that also takes the exit statuses of children that
+/// [`std::process::Child`] or tokio waits for. [`processes_where`](super::processes_where) finds
+/// the orphans: the zombies whose parent is the caller and which the program did not spawn itself.
 ///
 /// # Errors
-/// `Io`: the kernel refused, which it does to no process since Linux 3.4.
+/// `Io`: the kernel refused. Since Linux 3.4 it never does.
 pub fn adopt_orphans() -> Result<()> {
     sys::process::set_child_subreaper().map_err(|e| Error::io("adopt orphans", e))
 }
 
 /// The process group that a child is spawned in.
+///
+/// `New` suits most commands. `NewSession` finds more: a descendant that moves to another group
+/// stays in the session, also after its parent has ended. Choose it for programs that make groups
+/// of their own, such as shells with job control, and for programs that must not ask on the
+/// terminal. Choose `New` for programs that open /dev/tty.
+///
+/// With both, Ctrl-C on the terminal no longer reaches the child, because the terminal signals only
+/// its foreground group. The caller must stop the child itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// The caller's.
+    /// The caller's group.
     Inherit,
-    /// One of its own, which [`Managed`] owns (setpgid(2)).
+    /// A group of its own, which [`Managed`] owns (setpgid(2)).
     New,
-    /// One of its own in a session of its own without a terminal, both of which [`Managed`] owns
+    /// A group of its own in a session of its own, without a terminal. [`Managed`] owns both
     /// (setsid(2)).
     NewSession,
-    /// An existing one in the caller's session, which is never signalled as a group.
+    /// An existing group in the caller's session. It is never signalled as a group.
     Join(u32),
 }
 
-/// Spawns children that are stopped whole.
+/// Spawns children that are stopped with their trees.
 pub trait CommandExt {
-    /// Spawns the command in a group. Nothing sticks to the command: it may be spawned again, with
-    /// another group or none.
+    /// Spawns the command in a group. A later spawn of the same command is not affected.
     ///
-    /// In any group but [`Group::Inherit`], a standard input that is a terminal becomes `/dev/null`:
-    /// a background process that reads the terminal is stopped by SIGTTIN.
+    /// In every group but [`Group::Inherit`], a standard input that is a terminal becomes
+    /// `/dev/null`, because SIGTTIN stops a background process that reads the terminal.
     ///
     /// # Errors
-    /// `Refused`: the group to join is 0, 1 or above `i32::MAX`. `Proc`: /proc cannot be used. `Io`:
-    /// the command cannot be run, or the group to join does not exist in this session; or it had been
-    /// reaped by somebody else before it could be identified, as where SIGCHLD is ignored. No child is
-    /// left behind by an error.
+    /// `Refused`: the group to join is 0, 1 or above `i32::MAX`. `Proc`: /proc cannot be used.
+    /// `Io`: the command cannot be run; the group to join does not exist in this session; no
+    /// descriptor is free; or another thread, or an ignored SIGCHLD, reaped the child before it was
+    /// identified. An error leaves no child behind.
     fn spawn_managed(&mut self, group: Group) -> Result<Managed>;
 }
 
@@ -87,7 +102,7 @@ impl CommandExt for Command {
                 pgid => NewGroup::Join(pgid),
             },
         };
-        // Before there is a child that could not be identified.
+        // Checked before there is a child, because without /proc it could not be identified.
         Proc::open()?;
         let program = self.get_program().to_string_lossy().into_owned();
         let failed = |e| {
@@ -99,13 +114,14 @@ impl CommandExt for Command {
         };
         let child = sys::spawn::spawn_in_group(self, new).map_err(failed)?;
         let pid = child.id();
-        // From here on Drop ends the child if something fails: it is ours, unreaped, so the pid holds.
+        // From here on Drop ends the child if something fails. The child is not reaped, so the pid
+        // is its own.
         let mut unmanaged = Unmanaged {
             child: Some(child),
             leads: matches!(group, Group::New | Group::NewSession),
         };
         let id = ProcessId::of(pid)?.ok_or_else(|| {
-            // SIGCHLD is ignored, or another thread reaps whatever it finds.
+            // SIGCHLD is ignored, or another thread reaps every child.
             Error::io(
                 format!("identify {program}"),
                 std::io::ErrorKind::NotFound.into(),
@@ -145,7 +161,7 @@ impl CommandExt for Command {
     }
 }
 
-/// A child on its way to be managed.
+/// A child that is spawned and not managed yet.
 struct Unmanaged {
     child: Option<Child>,
     leads: bool,
@@ -159,15 +175,16 @@ impl Drop for Unmanaged {
         let Some(pid) = Pid::new(child.id()) else {
             return;
         };
-        // Reaped by somebody else, its number may be a stranger's.
+        // If another thread has reaped it, its number may be a stranger's.
         if matches!(sys::waitid_nowait(pid), Ok(ChildState::NotOurs) | Err(_)) {
             return;
         }
         if self.leads {
-            // It may have forked already. The number is its own until it is reaped.
+            // It may have forked already. The number is its own until it is reaped. An error means
+            // that no member is left.
             sys::kill_group(pid, SIGKILL).unwrap_or(());
         }
-        // What has ended already is only reaped.
+        // If it has ended already, it is only reaped.
         child.kill().unwrap_or(());
         drop(child.wait());
     }
@@ -177,13 +194,13 @@ impl Drop for Unmanaged {
 /// own group or session. A daemon that has left all of these is not found
 /// ([`Coverage::BestEffort`](super::Coverage::BestEffort)).
 ///
-/// Dropped, it is killed at once, as by [`Kill::now`], and reaped; that takes no longer than the two
-/// seconds of its verification, also while unwinding. In a forked copy of the process nothing is done. If no descriptor is free, or /proc cannot be
-/// used, its descendants outside of its own group cannot be found and are left. Nobody but the child
-/// itself is reaped.
+/// When it is dropped, it is killed as by [`Kill::now`] and reaped, within 2 s, also while
+/// unwinding. If no descriptor is free, or /proc cannot be used, its descendants outside of its own
+/// group are not found and live on. Only the child itself is reaped. In a forked copy of the
+/// process, dropping it does nothing.
 #[derive(Debug)]
 pub struct Managed {
-    /// `None`: detached.
+    /// `None`: detached, or already ended by `output`.
     child: Option<Child>,
     id: ProcessId,
     /// `None`: it had exited when it was spawned.
@@ -216,38 +233,38 @@ impl Managed {
     pub fn child(&mut self) -> &mut Child {
         match &mut self.child {
             Some(child) => child,
-            // Only `detach` and `Drop` take it, and both take the whole of `self`.
+            // Only `detach` and `output` take it, and both consume `self`.
             None => unreachable!("a detached child is not managed"),
         }
     }
 
-    /// Closes its standard input and waits until it exits; its true status, every time.
+    /// Closes its standard input and waits until it exits. Every call returns its true status.
     ///
     /// # Errors
-    /// `Io`: somebody else has reaped it.
+    /// `Io`: another thread has reaped it.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         let pid = self.id();
         let waited = self.child().wait();
         waited.map_err(|e| Error::io(format!("wait for child {pid}"), e))
     }
 
-    /// Its true status if it has exited; `None`: it runs. It does not wait, and leaves the standard
+    /// Its true status if it has exited; `None`: it runs. Does not wait, and leaves the standard
     /// input open.
     ///
     /// # Errors
-    /// `Io`: somebody else has reaped it.
+    /// `Io`: another thread has reaped it.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         let pid = self.id();
         let waited = self.child().try_wait();
         waited.map_err(|e| Error::io(format!("wait for child {pid}"), e))
     }
 
-    /// Ends it, all its descendants and all members of its own group or session, under one deadline,
-    /// and reaps it; [`Managed::wait`] still yields the status. Members of its own group that outlive
-    /// it are ended also when it was waited for long ago.
+    /// Ends it, all its descendants and all members of its own group or session, under one
+    /// deadline, and reaps it. [`Managed::wait`] still returns its status. Members of its own group
+    /// are also ended if it was waited for long ago.
     ///
     /// # Errors
-    /// As [`Kill::tree`].
+    /// As [`Kill::trees`].
     pub fn stop(&mut self, how: &Kill) -> Result<Report> {
         let stopped = how.families(&[self.id], self.own.as_slice(), Ppoll);
         // If it is not gone, there is nothing to reap.
@@ -255,22 +272,22 @@ impl Managed {
         stopped
     }
 
-    /// What is left to do without /proc or a free descriptor: what is held open is enough.
+    /// Kills what is held already. Needs neither /proc nor a free descriptor.
     fn kill_without_search(&mut self, deadline: Deadline) {
         if let Some(own) = &self.own {
-            // It has no members, or they may not be signalled.
+            // An error means that it has no members, or that none of them may be signalled.
             own.group.signal(SIGKILL).unwrap_or(false);
         }
         let mut proc = MaybeProc::default();
         if let Some(process) = &self.process {
-            // As above; and who is not gone by then cannot be reaped.
+            // An error as above. If it is not gone by the deadline, it cannot be reaped.
             process.signal(SIGKILL, &mut proc).unwrap_or(false);
             is_gone_by(process, deadline, &mut proc, &mut Ppoll).unwrap_or(false);
         }
         drop(self.child().try_wait());
     }
 
-    /// Gives the plain child back and touches nothing.
+    /// Gives the plain child back. Nothing is killed.
     #[must_use = "a child that is not waited for becomes a zombie"]
     pub fn detach(mut self) -> Child {
         match self.child.take() {
@@ -285,14 +302,14 @@ impl Drop for Managed {
         let Some(child) = &mut self.child else {
             return;
         };
-        // A forked copy of the process has dropped its copy of this.
+        // This is a forked copy of the process: the child is not its own.
         if !self.owner.is_caller() {
             return;
         }
         let is_reaped = matches!(child.try_wait(), Ok(Some(_)));
         if !(is_reaped && self.own.is_none()) {
             let deadline = Deadline::after(Duration::from_secs(2));
-            // A survivor cannot be told of here: whoever wants to know calls `stop`.
+            // Drop cannot report a survivor; `stop` does.
             if self.stop(&Kill::now()).is_err() {
                 self.kill_without_search(deadline);
             }

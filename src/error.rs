@@ -17,21 +17,21 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum ErrorKind {
     /// Not every target is gone: see [`Error::survivors`] and [`Error::report`].
     Survivors,
-    /// Every target that was found is gone, but more may be left: the set kept growing until the
-    /// deadline. See [`Error::report`].
+    /// Every target that was found is gone, but it is not proven that all were found: new ones kept
+    /// coming until the deadline, or some cannot be seen. See [`Error::report`].
     Unproven,
-    /// More was found than [`Kill::at_most`](super::Kill::at_most) allows. Nothing was sent. See
-    /// [`Error::survivors`] for who was found.
+    /// More was found than [`Kill::at_most`](super::Kill::at_most) allows. Nothing was sent.
+    /// [`Error::survivors`] lists what was found.
     TooMany,
-    /// An argument that must not be acted on, or that means nothing. Nothing was sent.
+    /// An argument is invalid, or names what must not be killed. Nothing was sent.
     Refused,
     /// The pattern is empty, too large, or regcomp(3) refused it.
     Pattern,
     /// /proc is missing, is no procfs, or belongs to another PID namespace.
     Proc,
-    /// The system refused something; the reason is in `source()`.
+    /// A system call failed; `source()` has its error.
     Io,
-    /// The work that was handed to an async runtime panicked (feature `tokio`).
+    /// The work panicked on the pool of the async runtime (feature `tokio`).
     Task,
 }
 
@@ -44,7 +44,7 @@ pub struct Error(Box<Inner>);
 #[derive(Debug)]
 struct Inner {
     what: What,
-    /// What a module above has to say of it.
+    /// What another module has attached, as `child` attaches its output.
     more: Option<Box<dyn Any + Send + Sync>>,
 }
 
@@ -53,7 +53,7 @@ enum What {
     Survivors {
         survivors: Vec<Survivor>,
         report: Report,
-        /// Since SIGKILL was first sent; `None`: it was not.
+        /// The time since SIGKILL was first sent; `None`: it was not sent.
         killed: Option<Duration>,
         /// False: more may be left than was found.
         is_complete: bool,
@@ -89,8 +89,9 @@ impl Error {
         }
     }
 
-    /// Who is not gone and why, in the order first named or found. For [`ErrorKind::TooMany`]: who was
-    /// found. Empty for all other kinds but [`ErrorKind::Survivors`].
+    /// The processes that are not gone, and why, in the order first named or found. For
+    /// [`ErrorKind::TooMany`]: the processes that were found. Empty for all other kinds but
+    /// [`ErrorKind::Survivors`].
     #[must_use]
     pub fn survivors(&self) -> &[Survivor] {
         match &self.0.what {
@@ -100,8 +101,8 @@ impl Error {
         }
     }
 
-    /// What did end. `Some` for [`ErrorKind::Survivors`] and [`ErrorKind::Unproven`], and empty for
-    /// [`ErrorKind::TooMany`].
+    /// What did end. `Some` for [`ErrorKind::Survivors`], [`ErrorKind::Unproven`] and
+    /// [`ErrorKind::TooMany`]; for the last it is empty.
     #[must_use]
     pub fn report(&self) -> Option<&Report> {
         match &self.0.what {
@@ -264,9 +265,10 @@ impl std::error::Error for Error {
     }
 }
 
-/// The kind is that of the source for `Io`, `InvalidInput` for `Refused` and `Pattern`, `TimedOut` for
-/// `Survivors` and `Unproven` (`PermissionDenied` if that is why each survivor is left), `Unsupported`
-/// for `Proc`, and `Other` for the rest. The error itself is inside.
+/// `Io` keeps the kind of its source. `Refused` and `Pattern` become `InvalidInput`, `Proc` becomes
+/// `Unsupported`. `Survivors` and `Unproven` become `TimedOut`, but `PermissionDenied` if
+/// [`Reason::NotPermitted`] is the reason of every survivor. The rest becomes `Other`. The error
+/// itself is inside ([`io::Error::get_ref`]).
 impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
         let is_forbidden = |survivor: &Survivor| survivor.reason() == Reason::NotPermitted;

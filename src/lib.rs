@@ -3,6 +3,7 @@
 //! `kill` tells you that a signal was sent. It does not tell you whether you found every process,
 //! whether they ended, or which ones survived. This crate does, with plain blocking functions. They
 //! need no runtime, start no thread, run no program, install no signal handler, and never reap.
+//! Only [`child`] runs a program, the command that it is given, and reaps that child.
 //!
 //! ```no_run
 //! # use std::path::Path;
@@ -21,7 +22,7 @@
 //! | a pid | [`sigkill_pids_and_verify`], [`Kill::pids`] |
 //! | a saved identity | [`Kill::processes`], [`Kill::trees`] |
 //! | a child or another root | [`Kill::tree`], [`kill_tree_and_verify`] |
-//! | a command to run with limits | [`child::CommandExt::spawn_managed`], [`child::Managed::output`] |
+//! | a command with limits | [`child::CommandExt::spawn_managed`], [`child::Managed::output`] |
 //! | a process group | [`Kill::groups`], [`Kill::jobs`], [`kill_process_group`] |
 //! | a directory | [`Kill::directory`], [`pids_in_directory`] |
 //! | a port | [`Kill::port`], [`pids_listening_on`] |
@@ -29,9 +30,9 @@
 //! | any other question | [`Kill::all_where`], [`processes_where`] |
 //! | a cgroup | [`Kill::cgroup`] |
 //! | only the wish that all my children die | [`Kill::children`], [`kill_all_children`] |
-//! | the question whether a process is gone | [`is_gone`], [`ProcessId::is_gone`], [`wait_until_gone`] |
+//! | a process that should be gone | [`is_gone`], [`ProcessId::is_gone`], [`wait_until_gone`] |
 //!
-//! # What is taken by what
+//! # Which call takes which process
 //!
 //! ```text
 //! caller
@@ -53,20 +54,22 @@
 //! Kill::cgroup            x        x         x       x       x       x
 //! ```
 //!
-//! (1) If the child is the caller's own: then the caller made its group. An orphan in another
-//! process's group may be a stranger's. (2) After [`child::adopt_orphans`].
+//! (1) Only if the child is the caller's own, because then the caller made its group. In any other
+//! group
+//! an orphan may belong to a stranger. (2) Only after [`child::adopt_orphans`].
 //!
 //! # Copying the source
 //!
-//! `src/` works as a module of another crate, of edition 2021 or 2024:
+//! `src/` works as a module of another crate, edition 2021 or 2024:
 //!
 //! 1. Copy it to `src/process_kill/`, rename `lib.rs` to `mod.rs`, and add `pub mod process_kill;`.
-//! 2. Add to Cargo.toml what this crate's has: `libc`, and `procfs` without default features.
-//! 3. Delete what is not needed, with the `mod` and `pub use` lines that name it. Nothing else has to
-//!    be edited. These can go: `tokio.rs`; `child.rs` with `child/`; of `kill/` all but `mod.rs` (with
-//!    `tree.rs` go `freeze.rs`, `children.rs`, `groups.rs` and `matching.rs`); of `find/` each file
-//!    that no other one needs. What is left then has functions that are not used, which is worth an
-//!    `#[allow(dead_code)]`.
+//! 2. Add the dependencies of this crate to Cargo.toml: `libc`, and `procfs` without default
+//!    features.
+//! 3. Delete the files that you do not need, and the `mod` and `pub use` lines that name them.
+//!    Nothing else needs an edit. You can delete `tokio.rs`, `child.rs` with `child/`, every file
+//!    of `kill/` but `mod.rs`, and each file of `find/` that no other file needs. With `tree.rs`
+//!    delete `freeze.rs`, `children.rs`, `groups.rs` and `matching.rs`. Functions that are then
+//!    unused need an `#[allow(dead_code)]`.
 #![allow(
     unexpected_cfgs,
     reason = "a crate that has copied this source has no feature `tokio`"
@@ -103,7 +106,7 @@ pub use kill::{Kill, is_gone, sigkill_pids_and_verify, wait_until_gone};
 pub use process::{Process, ProcessId};
 pub use report::{Coverage, Outcome, Reason, Report, Survivor};
 
-/// The README's examples are compiled and run with the others.
+/// Compiles and runs the README's examples with the other doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}

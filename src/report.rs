@@ -6,32 +6,32 @@ use std::time::Duration;
 
 use super::process::ProcessId;
 
-/// How a target that is gone came to be gone.
+/// How a target ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// There was no such process, or only its zombie, before anything was sent.
+    /// Before anything was sent there was no such process, or only its zombie.
     AlreadyGone,
-    /// It ended on the first signal, or by itself.
+    /// It ended after the first signal, or by itself.
     Exited,
-    /// It needed SIGKILL.
+    /// It ended after SIGKILL.
     Killed,
 }
 
-/// What the way the targets were found can promise.
+/// Whether the call found every process that it should kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Coverage {
-    /// Everything that belongs to what was to be killed was found. For a tree or a search: it was
-    /// closed while no process was born, or only strangers were.
+    /// All were found. For a tree or a search: no process was born while it was closed, or only
+    /// strangers were.
     Exact,
-    /// A member may have been missed: the machine kept forking while a tree or a search was closed, or
-    /// orphans of the caller's children go to another process, or /proc hides other users' processes
-    /// (`hidepid`).
+    /// One may have been missed. Either the machine kept forking while a tree or a search was
+    /// closed, or orphans of the caller's children go to another process, or /proc hides other
+    /// users' processes (`hidepid`).
     BestEffort,
 }
 
-/// What happened, target by target, in the order first named or found, each once.
+/// What became of the targets that are gone, in the order first named or found, each once.
 #[derive(Clone, Debug)]
 pub struct Report {
     pub(crate) targets: Vec<(u32, Outcome)>,
@@ -67,19 +67,19 @@ impl Report {
         self.targets.len()
     }
 
-    /// Whether there was nothing to do, or nothing is gone.
+    /// Whether no target is gone, or there was none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty()
     }
 
-    /// From the call to the verdict.
+    /// The time from the call to the verdict.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
-    /// Whether a member of what was to be killed can have been missed.
+    /// Whether the call found every process that it should kill.
     #[must_use]
     pub fn coverage(&self) -> Coverage {
         self.coverage
@@ -90,7 +90,7 @@ impl Report {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// 0 or above `i32::MAX`: it names no process, and nothing was sent.
+    /// 0 or above `i32::MAX`: the number names no process. Nothing was sent.
     InvalidPid,
     /// Pid 1: nothing was sent.
     Init,
@@ -99,30 +99,36 @@ pub enum Reason {
     /// An ancestor of the calling process: nothing was sent; see
     /// [`Kill::even_ancestors`](super::Kill::even_ancestors).
     Ancestor,
-    /// The number of a thread that is no process: nothing was sent, for kill(2) would take the
-    /// whole process that the thread belongs to.
+    /// The number of a thread that is not the first of its process. Nothing was sent, because
+    /// kill(2) would hit the whole process of the thread.
     Thread,
     /// A kernel thread: nothing was sent.
     KernelThread,
-    /// `EPERM`. It is not waited for, but was watched while others were, and did not end by itself.
+    /// `EPERM`. The call does not wait for it. It still ran at the last look.
     NotPermitted,
-    /// Held by a debugger (ptrace(2)), as in `PTRACE_EVENT_EXIT`, or by a dead thread that the debugger
-    /// has not waited for.
+    /// A debugger holds it (ptrace(2)): it is stopped, as in `PTRACE_EVENT_EXIT`, or one of its
+    /// threads is dead and the debugger has not waited for that thread.
     Traced {
         /// The debugger's pid; 0 if it lives outside the caller's PID namespace.
         by: u32,
     },
-    /// State D (proc_pid_stat(5) field 3): a hung file system, a frozen v1 cgroup.
+    /// State D (proc_pid_stat(5) field 3), for example on a hung file system or in a frozen v1
+    /// cgroup.
     Uninterruptible,
-    /// It took the signal and its memory is still being given back.
+    /// It is exiting, and its memory is still being given back.
+    ///
+    /// The init of a container (pid 1 of a PID namespace) stays in this state until every zombie of
+    /// its namespace is reaped (pid_namespaces(7)). The zombie of a process that was started into
+    /// the namespace from outside (nsenter(1), setns(2)) is reaped only by the process that started
+    /// it.
     StillExiting,
     /// It still runs.
     StillRunning,
-    /// It could not be told. Never counted as gone.
+    /// The kernel did not tell whether it is gone. It never counts as gone.
     Unverifiable,
 }
 
-/// What is said of a process: "32 (sleep) is the calling process".
+/// Completes a sentence about the process: "32 (sleep) is the calling process".
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -143,7 +149,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A target that is not gone: the time was up, or it was refused.
+/// A target that is not gone, or was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survivor {
     pub(crate) pid: u32,
@@ -154,13 +160,13 @@ pub struct Survivor {
 }
 
 impl Survivor {
-    /// The number as it was given or found.
+    /// Its pid, as it was named or found.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Its identity, to try again later or to write down; `None` where it could not be read.
+    /// Its identity, to try again later or to write to a file; `None` if it could not be read.
     #[must_use]
     pub fn id(&self) -> Option<ProcessId> {
         self.id
@@ -172,13 +178,13 @@ impl Survivor {
         self.reason
     }
 
-    /// Its state at the verdict (proc_pid_stat(5) field 3); `None` where /proc did not tell.
+    /// Its state at the verdict (proc_pid_stat(5) field 3); `None` if it could not be read.
     #[must_use]
     pub fn state(&self) -> Option<char> {
         self.state
     }
 
-    /// Its name at the verdict (proc_pid_stat(5) field 2); `None` where /proc did not tell.
+    /// Its name at the verdict (proc_pid_stat(5) field 2); `None` if it could not be read.
     #[must_use]
     pub fn name(&self) -> Option<&OsStr> {
         self.name.as_deref()

@@ -1,14 +1,17 @@
-//! The same functions for async code: each is the plain one on tokio's blocking pool, and nothing more.
+//! The same functions for async code. Each runs the plain one on tokio's blocking pool, and does
+//! nothing more.
 //!
-//! The work begins when a function is called, not when its future is first polled, and dropping the
-//! future does not call it off: a kill asked for is a kill done. If the runtime is shutting down and
-//! its pool never ran the work, if it cannot start a thread, or if there is no runtime, it is done in
-//! place, which blocks: when the future is polled or, if it never is, dropped.
+//! The work begins when the function is called, not when its future is first polled. Dropping the
+//! future does not stop it: a kill that was asked for is done.
 //!
-//! Beyond the errors of the plain functions there is `Task`: the work panicked.
+//! Three cases keep the work off the pool: there is no runtime, the runtime shuts down before the
+//! pool has run the work, or the pool cannot start a thread. Then the work runs, and blocks, in the
+//! thread that polls the future, or in the thread that drops it unpolled.
 //!
-//! This module has the name of the runtime. Import the functions, or the module under another name;
-//! `use process_kill::tokio` would hide the runtime from `#[tokio::main]`:
+//! The errors are those of the plain functions, and `Task`: the work panicked.
+//!
+//! This module has the name of the runtime. Import the functions, or import the module under
+//! another name. `use process_kill::tokio` would hide the runtime from `#[tokio::main]`:
 //!
 //! ```
 //! use process_kill::tokio as kill;
@@ -51,15 +54,15 @@ use super::kill::Kill;
 use super::process::ProcessId;
 use super::report::Report;
 
-/// Work that is done by whoever takes it up first: the pool, the future or, if neither ever does, the
-/// last of them to be dropped.
+/// Work that runs once: in the pool, in the future or, if neither has run it, when the last of the
+/// two is dropped.
 struct Work<T, F: FnOnce() -> Result<T>> {
     work: Mutex<Option<F>>,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T, F: FnOnce() -> Result<T>> Work<T, F> {
-    /// `None`: somebody else has it.
+    /// Runs the work. `None`: it was taken before.
     fn run(&self) -> Option<Result<T>> {
         let work = self.work.lock();
         let work = work.unwrap_or_else(PoisonError::into_inner).take()?;
@@ -77,12 +80,12 @@ impl<T, F: FnOnce() -> Result<T>> Work<T, F> {
 
 impl<T, F: FnOnce() -> Result<T>> Drop for Work<T, F> {
     fn drop(&mut self) {
-        // Nobody is left to hear of the result.
+        // Nothing is left that could take the result.
         drop(self.run());
     }
 }
 
-/// Starts the work on the blocking pool, and is ready when it is done.
+/// Starts the work on the blocking pool. The future is ready when the work is done.
 fn spawn<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> impl Future<Output = Result<T>> + Send {
@@ -93,7 +96,7 @@ fn spawn<T: Send + 'static>(
     let task = Handle::try_current().ok().and_then(|runtime| {
         let work = Arc::clone(&work);
         let spawn = move || runtime.spawn_blocking(move || work.run());
-        // tokio panics if it has no thread and can start none.
+        // tokio panics if its pool has no thread and cannot start one.
         catch_unwind(AssertUnwindSafe(spawn)).ok()
     });
     async move {
@@ -113,7 +116,7 @@ macro_rules! wrappers {
         $(#[$doc])*
         ///
         /// # Errors
-        /// As the plain function; `Task`: it panicked.
+        /// Those of the plain function. `Task`: it panicked.
         pub fn $name($($arg: $type),*) -> impl Future<Output = Result<$of>> + Send + 'static {
             spawn(move || $call)
         }
@@ -179,7 +182,7 @@ wrappers! {
 /// [`processes_where`](super::processes_where).
 ///
 /// # Errors
-/// As the plain function; `Task`: it, or `keep`, panicked.
+/// Those of the plain function. `Task`: it or `keep` panicked.
 pub fn processes_where<F>(keep: F) -> impl Future<Output = Result<Vec<ProcessId>>> + Send + 'static
 where
     F: FnMut(&Candidate<'_>) -> bool + Send + 'static,
@@ -190,7 +193,7 @@ where
 /// [`Kill::all_where`].
 ///
 /// # Errors
-/// As the plain function; `Task`: it, or `keep`, panicked.
+/// Those of the plain function. `Task`: it or `keep` panicked.
 pub fn all_where<F>(kill: Kill, keep: F) -> impl Future<Output = Result<Report>> + Send + 'static
 where
     F: FnMut(&Candidate<'_>) -> bool + Send + 'static,

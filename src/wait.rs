@@ -1,8 +1,8 @@
-//! Deadlines, pauses, and waiting for one process: the only clock arithmetic.
+//! Deadlines, pauses, and the wait for one process.
 //!
-//! A process is waited for by its pidfd. Without one, nothing tells when a stranger ends, and it is
-//! looked at again and again with growing pauses. Either way there is one [`Deadline`], set once, and
-//! the last look is never older than it.
+//! If a pidfd holds the process, the wait polls the pidfd. If not, nothing tells when the process
+//! ends, so the wait looks again and again, with growing pauses. Either way one [`Deadline`] is set
+//! once, and the last look is made at or after it.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -12,19 +12,19 @@ use super::proc::MaybeProc;
 use super::process::PidRef;
 use super::sys::{self, Event};
 
-/// A point in time that retries and interruptions do not move.
+/// A point in time. Retries and interruptions do not move it.
 #[derive(Clone, Copy)]
 pub(crate) struct Deadline(Option<Instant>);
 
 impl Deadline {
     pub(crate) const NEVER: Deadline = Deadline(None);
 
-    /// A time too far away to be told, as `Duration::MAX`, never comes.
+    /// A time that is too far away for the clock, such as `Duration::MAX`, never comes.
     pub(crate) fn after(time: Duration) -> Deadline {
         Deadline(Instant::now().checked_add(time))
     }
 
-    /// What is left; `None` for ever.
+    /// The time that is left; `None`: it never comes.
     pub(crate) fn left(self) -> Option<Duration> {
         let at = self.0?;
         Some(at.saturating_duration_since(Instant::now()))
@@ -34,7 +34,7 @@ impl Deadline {
         self.left() == Some(Duration::ZERO)
     }
 
-    /// Three quarters of the way from now to then.
+    /// The point at three quarters of the way from now to this deadline.
     pub(crate) fn three_quarters(self) -> Deadline {
         let left = self.left();
         Deadline(left.and_then(|left| Instant::now().checked_add(left / 4 * 3)))
@@ -47,17 +47,17 @@ impl Deadline {
         }
     }
 
-    /// The earlier of this and a time from now.
+    /// This deadline, or the time from now if that is earlier.
     pub(crate) fn or_after(self, time: Duration) -> Deadline {
         self.earlier(Deadline::after(time))
     }
 }
 
-/// How to wait. The engine only waits for a pidfd; a caller that has to read pipes meanwhile, so that
-/// the process can go on and end, brings its own way.
+/// How to wait. The engine itself waits only for a pidfd. `child` also reads the pipes of its child
+/// while it waits: a child that cannot write cannot end.
 pub(crate) trait Wait {
-    /// Waits for the pidfd to be readable; true: it is. With none it waits for the time alone. It may
-    /// return early: `EINTR` is for the caller, who knows what is left of its time.
+    /// Waits until the pidfd is readable; true: it is. Without a pidfd it waits for the time alone.
+    /// It may return early, also with `EINTR`, because only its caller knows how much time is left.
     fn wait(
         &mut self,
         pidfd: Option<BorrowedFd<'_>>,
@@ -65,7 +65,7 @@ pub(crate) trait Wait {
     ) -> io::Result<bool>;
 }
 
-/// By ppoll(2), of nothing else.
+/// Waits by ppoll(2), for the pidfd alone.
 pub(crate) struct Ppoll;
 
 impl Wait for Ppoll {
@@ -78,7 +78,7 @@ impl Wait for Ppoll {
     }
 }
 
-/// The pauses between looks where nothing can be waited on.
+/// The pauses between looks, if there is nothing to poll.
 pub(crate) struct Backoff {
     next: Duration,
     longest: Duration,
@@ -89,17 +89,17 @@ impl Backoff {
         Backoff { next, longest }
     }
 
-    /// Twice as long each time, but not beyond the deadline.
+    /// Pauses twice as long each time, but not beyond the deadline.
     pub(crate) fn pause(&mut self, deadline: Deadline, wait: &mut dyn Wait) {
         let pause = deadline.left();
         let pause = pause.map_or(self.next, |left| left.min(self.next));
-        // Cut short by a signal or by bytes of a pipe, it only makes the next look early.
+        // A signal or the bytes of a pipe may cut the pause short. Then the next look is early.
         drop(wait.wait(None, Some(pause)));
         self.next = (self.next * 2).min(self.longest);
     }
 }
 
-/// Waits until a process is gone; false: it was not by the deadline.
+/// Waits until a process is gone; false: it was not gone by the deadline.
 pub(crate) fn is_gone_by(
     process: &PidRef,
     deadline: Deadline,
@@ -122,7 +122,7 @@ pub(crate) fn pidfd_is_gone(
         match wait.wait(Some(pidfd), left) {
             Ok(true) => return Ok(true),
             Ok(false) if left == Some(Duration::ZERO) => return Ok(false),
-            // The poll may end early; only the clock says that the time is up.
+            // The poll may end early. Only the clock says that the time is up.
             Ok(false) => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
@@ -138,7 +138,7 @@ fn is_seen_gone(
 ) -> io::Result<bool> {
     let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(50));
     loop {
-        // Read before the look, so that the last look is not older than the deadline.
+        // The clock is read before the look, so the last look is not older than the deadline.
         let was_last = deadline.has_passed();
         if process.is_gone(proc)? {
             return Ok(true);

@@ -1,4 +1,11 @@
-//! What a child writes, within limits.
+//! What a child writes, read within limits.
+//!
+//! 1. Read both pipes until the child is gone or a time limit is reached.
+//! 2. Child gone: drain the pipes, then end what is left of its group. Time limit: end the child
+//!    with its tree while its pipes are read.
+//! 3. Reap the child. After a time limit, drain the pipes.
+//!
+//! No step waits for end-of-file without a limit: a daemon may hold a pipe for ever.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -37,34 +44,37 @@ impl Limits {
         }
     }
 
-    /// How long it may run, from the call of [`Managed::output`]. What it takes to end it, by default
-    /// up to 7 s, comes on top.
+    /// How long it may run, from the call of [`Managed::output`]. The time to end it comes on top,
+    /// by default up to 7 s, and then the drain time.
     pub const fn overall(mut self, overall: Duration) -> Limits {
         self.overall = Some(overall);
         self
     }
 
-    /// How long it may run without a byte on either pipe, also if it has closed them or has none.
+    /// How long it may run without a byte on either pipe. The limit also holds if it has closed its
+    /// pipes or has none.
     pub const fn idle(mut self, idle: Duration) -> Limits {
         self.idle = Some(idle);
         self
     }
 
-    /// How it is ended when a time is up, and what is left of its own group when it has exited.
+    /// How to end it when a time limit is reached, and how to end what is left of its own group
+    /// when it has exited.
     pub const fn kill(mut self, kill: Kill) -> Limits {
         self.kill = kill;
         self
     }
 
-    /// How long to read on when the child is gone but a pipe is still held open, as by a daemon that
-    /// it started. What is left of its own group is ended when that is over.
+    /// How long to read on if the child is gone and a process still holds a pipe, such as a daemon
+    /// that the child started. After a normal exit, what is left of its own group is ended when
+    /// this time is over.
     pub const fn drain(mut self, drain: Duration) -> Limits {
         self.drain = drain;
         self
     }
 
-    /// How many bytes to keep of each pipe: the first ones. What comes after is read and thrown away,
-    /// so that the child is neither blocked nor killed for it.
+    /// How many bytes of each pipe to keep: the first ones. The rest is read and thrown away, so
+    /// the child neither blocks nor gets SIGPIPE.
     pub const fn max_bytes(mut self, max_bytes: usize) -> Limits {
         self.max_bytes = max_bytes;
         self
@@ -77,10 +87,10 @@ impl Default for Limits {
     }
 }
 
-/// What came of a child.
+/// What a child wrote, and how it ended.
 #[derive(Debug)]
 pub struct Output {
-    /// Its true status; `None` if somebody else has reaped it.
+    /// Its true status; `None`: it is not gone, or another thread has reaped it.
     pub status: Option<ExitStatus>,
     /// What it wrote to a piped standard output.
     pub stdout: Vec<u8>,
@@ -88,17 +98,17 @@ pub struct Output {
     pub stderr: Vec<u8>,
     /// How it ended.
     pub ended: Ended,
-    /// False: a pipe was still held open when the drain time was up, or there were more bytes than
-    /// were to be kept.
+    /// False: a process still held a pipe when the drain time was over, or there were more bytes
+    /// than [`Limits::max_bytes`].
     pub complete: bool,
-    /// Who was ended with it.
+    /// The processes that are gone, the child included.
     pub report: Report,
 }
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// By itself, or because somebody else ended it.
+    /// It ended by itself, or another process ended it.
     Exited,
     /// It was ended after [`Limits::overall`].
     OverallTimeout,
@@ -107,19 +117,20 @@ pub enum Ended {
 }
 
 impl Managed {
-    /// Reads its piped standard output and error while it runs, until it exits or a limit is reached,
-    /// ends what is left, and reaps it. A piped standard input that nobody took is closed first.
+    /// Reads its piped standard output and error until it exits or a limit is reached, then ends
+    /// what is left and reaps it. A piped standard input that was not taken is closed first.
     ///
     /// It never waits longer than the limits, the two times of the [`Kill`] and the drain time
-    /// together, whoever holds the pipes. When it returns, the child's own group or session is gone,
-    /// and after a time limit so is its tree. When the child exits by itself, descendants that left
-    /// its own group and session, and with [`Group::Inherit`](super::Group) or
-    /// [`Group::Join`](super::Group) all of them, are orphans that nothing tells from others: they
-    /// live on.
+    /// together, even if other processes hold the pipes. When it returns `Ok`, the child's own
+    /// group or session is gone and, after a time limit, its tree.
+    ///
+    /// When the child exits by itself, its descendants become orphans. Those in its own group or
+    /// session are ended. The others live on, because nothing tells them from other processes: with
+    /// [`Group::Inherit`](super::Group) or [`Group::Join`](super::Group) these are all of them.
     ///
     /// # Errors
-    /// `Survivors`: not all could be ended. `Io`: a pipe cannot be read. As [`Kill::tree`]. What the
-    /// child wrote is not lost: [`Error::output`] has it.
+    /// As [`Kill::trees`]. `Survivors`: not all are gone. `Io`: a pipe cannot be read.
+    /// [`Error::output`] has what the child wrote.
     pub fn output(self, limits: &Limits) -> Result<Output> {
         self.output_with(limits, |_, _| {})
     }
@@ -163,13 +174,14 @@ impl Managed {
             Ended::Exited => drain(&mut pipes, limits.drain),
             _ => Ok(()),
         };
-        // A process that still holds a pipe now is ended with its group, but that completes nothing.
+        // If a process holds a pipe now, it is ended with the group. The output stays incomplete.
         let was_held = ended == Ended::Exited && !pipes.are_closed();
         let stopped = limits
             .kill
             .families(&[self.id], self.own.as_slice(), &mut pipes);
         let status = self.child().try_wait().ok().flatten();
-        // What survived this does not end by doing it again. If nothing was sent, Drop does it.
+        // A second try would not end a survivor, so Drop must not repeat the kill. If nothing was
+        // sent, Drop does it.
         let was_sent = |e: &Error| matches!(e.kind(), ErrorKind::Survivors | ErrorKind::Unproven);
         if stopped.as_ref().err().is_none_or(was_sent) {
             self.child = None;
@@ -205,7 +217,7 @@ impl Managed {
         idle: Option<Duration>,
         overall: Deadline,
     ) -> io::Result<Ended> {
-        /// How long to look away where there is no pidfd.
+        /// The pause between looks if there is no pidfd.
         const BLIND: Duration = Duration::from_millis(10);
         let Some(process) = &self.process else {
             return Ok(Ended::Exited);
@@ -254,8 +266,8 @@ impl Output {
 }
 
 impl Error {
-    /// What a child wrote, though it could not be ended, or its pipes not be read: `Some` for errors of
-    /// [`Managed::output`] that come after it was read.
+    /// What a child wrote. `Some` for errors of [`Managed::output`] that come after reading began:
+    /// it could not be ended, or a pipe could not be read.
     #[must_use]
     pub fn output(&self) -> Option<&Output> {
         self.more()
@@ -266,7 +278,7 @@ fn failed(error: io::Error) -> Error {
     Error::io("read the output of a child", error)
 }
 
-/// Reads on until nobody holds the pipes any more, or the time is up.
+/// Reads on until no process holds the pipes, or the time is over.
 fn drain(pipes: &mut Pipes<'_>, time: Duration) -> io::Result<()> {
     let deadline = Deadline::after(time);
     while !pipes.are_closed() && !deadline.has_passed() {
@@ -275,10 +287,10 @@ fn drain(pipes: &mut Pipes<'_>, time: Duration) -> io::Result<()> {
             _ => {}
         }
     }
-    // What was written by the deadline lies in the pipe. A process that still holds it may write on
-    // for ever.
+    // What was written by the deadline is in the pipe now. A process that still holds the pipe may
+    // write for ever, so later bytes are left.
     pipes.read_what_is_there()?;
-    // The end of the pipe, if that was all.
+    // Sees end-of-file, if the bytes were the last.
     match pipes.wait(None, Some(Duration::ZERO)) {
         Err(e) if e.kind() != io::ErrorKind::Interrupted => Err(e),
         _ => Ok(()),

@@ -1,4 +1,7 @@
-//! What two pipes carry, read while something else is waited for.
+//! The output pipes of a child, read while the child is waited for.
+//!
+//! A pipe is open until its end-of-file or its first error. Every byte is shown once, and the first
+//! `most` bytes are kept. Nothing here blocks except a wait with a timeout.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,10 +11,10 @@ use std::time::Duration;
 use super::super::sys::{self, Event};
 use super::super::wait::Wait;
 
-/// How much is read at once.
+/// How many bytes are read at once.
 const SIZE: usize = 65536;
 
-/// Which of the two.
+/// Which of the two output pipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
@@ -20,17 +23,17 @@ pub enum Stream {
     Stderr,
 }
 
-/// What is shown each piece as it is read.
+/// Is called with each piece as it is read.
 type OnBytes<'f> = &'f mut dyn FnMut(Stream, &[u8]);
 
 /// A pipe, and the first bytes that came through it.
 pub(crate) struct Pipe {
     stream: Stream,
-    /// `None`: there is none, or no writer is left.
+    /// `None`: there is no pipe, no writer is left, or a read failed.
     end: Option<File>,
     pub(crate) bytes: Vec<u8>,
     most: usize,
-    /// More came than was to be kept.
+    /// More bytes came than are kept.
     pub(crate) is_cut: bool,
 }
 
@@ -45,7 +48,7 @@ impl Pipe {
         }
     }
 
-    /// Reads once, after it was seen that this does not block. Returns how many bytes came.
+    /// Reads once. A poll has said that this does not block. Returns how many bytes came.
     fn read(&mut self, buf: &mut [u8], on_bytes: OnBytes<'_>) -> io::Result<usize> {
         let Some(end) = &mut self.end else {
             return Ok(0);
@@ -76,7 +79,7 @@ impl Pipe {
         Ok(read)
     }
 
-    /// Reads what lies in it now, and not what is written meanwhile.
+    /// Reads the bytes that are in the pipe now, and none that are written meanwhile.
     fn read_what_is_there(&mut self, buf: &mut [u8], on_bytes: OnBytes<'_>) -> io::Result<()> {
         let Some(end) = &self.end else {
             return Ok(());
@@ -93,17 +96,17 @@ impl Pipe {
     }
 }
 
-/// Standard output and error of a child.
+/// Standard output and standard error of a child.
 pub(crate) struct Pipes<'f> {
     pub(crate) stdout: Pipe,
     pub(crate) stderr: Pipe,
-    /// The first error of a read, which ended that pipe.
+    /// The first read error. It closed its pipe.
     pub(crate) error: Option<io::Error>,
     buf: Vec<u8>,
     on_bytes: OnBytes<'f>,
 }
 
-/// What ended a wait, if not the time.
+/// What ended a wait. Both are false if the time did.
 pub(crate) struct Woken {
     /// The pidfd is readable.
     pub(crate) by_end: bool,
@@ -112,7 +115,7 @@ pub(crate) struct Woken {
 }
 
 impl<'f> Pipes<'f> {
-    /// `most` bytes of each are kept, and all are shown to `on_bytes`.
+    /// Keeps `most` bytes of each pipe, and shows all to `on_bytes`.
     pub(crate) fn new(
         stdout: Option<OwnedFd>,
         stderr: Option<OwnedFd>,
@@ -128,12 +131,12 @@ impl<'f> Pipes<'f> {
         }
     }
 
-    /// Whether nobody can write any more.
+    /// Whether no process can write any more.
     pub(crate) fn are_closed(&self) -> bool {
         self.stdout.end.is_none() && self.stderr.end.is_none()
     }
 
-    /// Reads what lies in the pipes now, and not what is written meanwhile.
+    /// Reads the bytes that are in the pipes now, and none that are written meanwhile.
     pub(crate) fn read_what_is_there(&mut self) -> io::Result<()> {
         self.buf.resize(SIZE, 0);
         self.stdout
@@ -141,8 +144,8 @@ impl<'f> Pipes<'f> {
         self.stderr.read_what_is_there(&mut self.buf, self.on_bytes)
     }
 
-    /// Waits for the pidfd to be readable, and reads what there is on the pipes. It may return early:
-    /// `EINTR` is for the caller, who knows what is left of its time.
+    /// Waits until the pidfd is readable or a pipe is, and reads the pipe. It may return early,
+    /// also with `EINTR`, because only its caller knows how much time is left.
     pub(crate) fn wait(
         &mut self,
         pidfd: Option<BorrowedFd<'_>>,
@@ -165,7 +168,8 @@ impl<'f> Pipes<'f> {
     }
 }
 
-/// A child that cannot write cannot obey: while it is waited for, its pipes are read.
+/// Reads the pipes of a child while it is waited for: a child that cannot write cannot handle a
+/// signal either.
 impl Wait for &mut Pipes<'_> {
     fn wait(
         &mut self,

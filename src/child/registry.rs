@@ -1,4 +1,12 @@
-//! A list of what is to be gone when the program is.
+//! A list of children and groups that must not outlive the program.
+//!
+//! | state | `add` | becomes |
+//! |---|---|---|
+//! | open | lists an entry until its ticket is dropped | closed by the first `kill_all` |
+//! | closed | is refused | stays closed |
+//!
+//! Invariant: closing and listing happen under one lock. So a child is either refused, or in the
+//! list that the closing `kill_all` kills. No lock is held while killing.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +19,7 @@ use super::super::report::Report;
 use super::super::wait::Ppoll;
 use super::Managed;
 
-/// The children and groups that must not outlive this program; it fits a `static`.
+/// The children and groups that must not outlive this program. It fits a `static`.
 ///
 /// ```
 /// use process_kill::Kill;
@@ -44,7 +52,7 @@ struct Entry {
 }
 
 impl Registry {
-    /// An empty one, open.
+    /// An empty registry, open.
     #[must_use]
     pub const fn new() -> Registry {
         Registry {
@@ -59,8 +67,8 @@ impl Registry {
     /// Lists a child with its tree and its own group or session, until the ticket is dropped.
     ///
     /// # Errors
-    /// `Refused`: [`Registry::kill_all`] has begun. The child is not listed and nobody but its owner
-    /// will end it.
+    /// `Refused`: [`Registry::kill_all`] was called. The child is not listed: only its owner can
+    /// end it.
     pub fn add(&self, child: &Managed) -> Result<Ticket<'_>> {
         self.list(Entry {
             root: Some(child.id),
@@ -69,12 +77,13 @@ impl Registry {
         })
     }
 
-    /// Lists a process group, until the ticket is dropped. Several tickets for one group are
+    /// Lists a process group until the ticket is dropped. Several tickets for one group are
     /// independent.
     ///
     /// # Errors
-    /// `Refused`: the number is 0, 1, above `i32::MAX` or the caller's own group, or
-    /// [`Registry::kill_all`] has begun. `Io`: no descriptor is free.
+    /// `Refused`: the number is 0, 1, above `i32::MAX`, or a group that holds the caller or one of
+    /// its ancestors; or [`Registry::kill_all`] was called. `Proc` or `Io`: /proc cannot be used or
+    /// read. `Io`: no descriptor is free.
     pub fn add_group(&self, pgid: u32) -> Result<Ticket<'_>> {
         let group = group_to_kill(pgid)?;
         self.list(Entry {
@@ -87,15 +96,17 @@ impl Registry {
         })
     }
 
-    /// Closes the gate, for ever, then kills everything that is listed, under one deadline for all.
-    /// What is not gone then stays listed, and may be tried again; the error says who. No lock is held
-    /// while killing, so tickets can be dropped and several threads may do this at once. In a forked
-    /// copy of the process, what the original listed is left alone.
+    /// Rejects all later `add` calls, then kills everything that is listed, under one deadline for
+    /// all.
+    ///
+    /// What is not gone stays listed, and the call can be repeated. The error names the survivors.
+    /// No lock is held while killing, so tickets can be dropped and several threads can call this
+    /// at once. In a forked copy of the process, entries of the original are left alone.
     ///
     /// # Errors
-    /// `Survivors`: not all are gone, or it is not sure that all were found. `Refused`: the first
-    /// signal is not in `1..=64`; the gate stays open then. `Proc` or `Io`: /proc cannot be used or
-    /// read, and nothing was sent.
+    /// `Survivors`: not all are gone. `Unproven`: all that were found are gone, but more may be
+    /// left. `Refused`: the first signal is not in `1..=64`; then the registry stays open. `Proc`
+    /// or `Io`: /proc cannot be used or read, and nothing was sent.
     pub fn kill_all(&self, how: &Kill) -> Result<Report> {
         how.check()?;
         let entries = {
@@ -140,7 +151,8 @@ impl Registry {
         })
     }
 
-    /// No code of others runs under the lock, so a poisoned one guards a list that is whole.
+    /// No foreign code runs under the lock. So the list is whole even if a panic has poisoned the
+    /// lock.
     fn lock(&self) -> MutexGuard<'_, Listed> {
         self.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -163,7 +175,8 @@ impl fmt::Debug for Registry {
 }
 
 impl Entry {
-    /// False also where it could not be told.
+    /// False also if it could not be told. A session can hold many groups, so its end cannot be
+    /// told by one call.
     fn is_gone(&self) -> bool {
         let root_is_gone = self.root.is_none_or(|id| id.is_gone().unwrap_or(false));
         let is_empty = |own: &OwnedGroup| !own.is_session && is_empty(&own.group);
@@ -171,12 +184,12 @@ impl Entry {
     }
 }
 
-/// Not even a zombie is left, which is more than is needed, but told by one call.
+/// Whether not even a zombie is left. That is more than needed, but one call tells it.
 fn is_empty(group: &ProcessGroup) -> bool {
     matches!(group.signal(0), Ok(false))
 }
 
-/// A place in a [`Registry`], left when this is dropped. Nothing is killed by that.
+/// A place in a [`Registry`]. Dropping it takes the entry off the list and kills nothing.
 #[derive(Debug)]
 #[must_use = "it leaves the registry when it is dropped, also by `let _`"]
 pub struct Ticket<'a> {
@@ -205,7 +218,7 @@ mod tests {
         let registry = Registry::new();
         let poison = || {
             let _listed = registry.lock();
-            // Unlike panic! it says nothing on standard error.
+            // Unlike panic! it prints nothing.
             std::panic::resume_unwind(Box::new(()));
         };
         std::thread::scope(|scope| scope.spawn(poison).join().unwrap_err());

@@ -14,11 +14,11 @@ use super::super::process::ProcessId;
 use super::super::sys::Pid;
 use super::pattern::join_arguments;
 
-/// The processes for which `keep` says true, ascending. Every process that the caller can see is
-/// shown, the caller itself and zombies included, whatever bytes its names hold.
+/// The processes for which `keep` says true, ascending. `keep` sees every process that the caller
+/// can see, also the caller itself and zombies, whatever bytes their names hold.
 ///
-/// What `keep` is shown is one process's even if its pid is used again meanwhile, and the identity is
-/// that process's.
+/// What `keep` reads belongs to one process, even if the pid is used again meanwhile. The identity
+/// is that of the same process.
 ///
 /// # Errors
 /// `Proc`: /proc cannot be used. `Io`: reading it failed.
@@ -41,15 +41,15 @@ pub fn processes_where(mut keep: impl FnMut(&Candidate<'_>) -> bool) -> Result<V
     Ok(found)
 }
 
-/// The processes that were started with `key` set to `value`, ascending, the caller included: it finds
-/// daemons that left tree, group and session.
+/// The processes that were started with `key` set to `value`, ascending, the caller included. It
+/// finds daemons that left tree, group and session.
 ///
-/// What counts is the environment given to execve(2) (proc_pid_environ(5)), not what the program
-/// made of it. Processes whose environment the caller may not read (other users') are left out.
+/// The environment that execve(2) was given counts (proc_pid_environ(5)), not later changes by the
+/// program. Processes whose environment the caller may not read (other users') are left out.
 ///
 /// # Errors
-/// `Refused`: `key` is empty or holds `=` or NUL, or `value` holds NUL. `Proc`: /proc cannot be used.
-/// `Io`: reading it failed.
+/// `Refused`: `key` is empty or holds `=` or NUL, or `value` holds NUL. `Proc`: /proc cannot be
+/// used. `Io`: reading it failed.
 pub fn pids_with_env(key: &str, value: &str) -> Result<Vec<u32>> {
     if !can_be_set(key, value) {
         return Err(Error::refused(format!(
@@ -64,10 +64,10 @@ fn can_be_set(key: &str, value: &str) -> bool {
     !key.is_empty() && !key.contains(['=', '\0']) && !value.contains('\0')
 }
 
-/// A process as [`processes_where`] shows it: the numbers as they were when it was listed, the rest
-/// read when asked for.
+/// A process as [`processes_where`] shows it. The numbers are those at the time of the listing. The
+/// rest is read when it is asked for.
 ///
-/// What is read is this process's or an error, never a successor's. Names are bytes as the kernel
+/// What is read is this process's or an error, never a successor's. Names are bytes, as the kernel
 /// gives them.
 pub struct Candidate<'a> {
     pid: Pid,
@@ -82,25 +82,26 @@ impl Candidate<'_> {
         self.pid.get()
     }
 
-    /// Its parent's pid (proc_pid_stat(5) field 4); 0 for none in the caller's PID namespace.
+    /// Its parent's pid (proc_pid_stat(5) field 4); 0: it has none in the caller's PID namespace.
     #[must_use]
     pub fn parent(&self) -> u32 {
         self.stat.parent
     }
 
-    /// Its process group (proc_pid_stat(5) field 5); 0 for one outside the caller's PID namespace.
+    /// Its process group (proc_pid_stat(5) field 5); 0: it is outside of the caller's PID
+    /// namespace.
     #[must_use]
     pub fn group(&self) -> u32 {
         self.stat.group
     }
 
-    /// Its session (proc_pid_stat(5) field 6); 0 for one outside the caller's PID namespace.
+    /// Its session (proc_pid_stat(5) field 6); 0: it is outside of the caller's PID namespace.
     #[must_use]
     pub fn session(&self) -> u32 {
         self.stat.session
     }
 
-    /// Its state (proc_pid_stat(5) field 3): the leader's, so `Z` with several
+    /// The state of its leader (proc_pid_stat(5) field 3). `Z` with several
     /// [`threads`](Candidate::threads) is a process that runs on without its leader.
     #[must_use]
     pub fn state(&self) -> char {
@@ -113,7 +114,7 @@ impl Candidate<'_> {
         self.stat.threads
     }
 
-    /// Clock ticks after boot (proc_pid_stat(5) field 22).
+    /// Its start time, in clock ticks after boot (proc_pid_stat(5) field 22).
     #[must_use]
     pub fn start_time(&self) -> u64 {
         self.stat.start_time
@@ -147,8 +148,7 @@ impl Candidate<'_> {
         OsStr::from_bytes(self.stat.name)
     }
 
-    /// Its arguments, empty ones included (proc_pid_cmdline(5)); none for a zombie or a kernel
-    /// thread.
+    /// Its arguments, also empty ones (proc_pid_cmdline(5)). A zombie or kernel thread has none.
     ///
     /// # Errors
     /// It is gone, or may not be read.
@@ -162,7 +162,8 @@ impl Candidate<'_> {
         Ok(args.map(|arg| OsString::from_vec(arg.to_vec())).collect())
     }
 
-    /// What [`pids_matching`](super::super::pids_matching) matches: the arguments joined by one space, or the name in brackets.
+    /// Its command line, as [`pids_matching`](super::super::pids_matching) matches it: the
+    /// arguments joined by one space, or the name in brackets.
     ///
     /// # Errors
     /// It is gone, or may not be read.
@@ -173,7 +174,7 @@ impl Candidate<'_> {
         Ok(line)
     }
 
-    /// The program it runs (proc_pid_exe(5)), with ` (deleted)` behind it if its file was.
+    /// The program it runs (proc_pid_exe(5)). If its file was deleted, ` (deleted)` follows.
     ///
     /// # Errors
     /// It is gone, a zombie or a kernel thread, or may not be read.
@@ -181,7 +182,7 @@ impl Candidate<'_> {
         self.dir.target(Link::Exe)
     }
 
-    /// Its working directory (proc_pid_cwd(5)), with ` (deleted)` behind it if it was.
+    /// Its working directory (proc_pid_cwd(5)). If it was deleted, ` (deleted)` follows.
     ///
     /// # Errors
     /// It is gone or a zombie, or may not be read.
@@ -189,8 +190,8 @@ impl Candidate<'_> {
         self.dir.target(Link::Cwd)
     }
 
-    /// A variable of the environment it was started with (proc_pid_environ(5)); the first, as
-    /// getenv(3) has it.
+    /// A variable of the environment it was started with (proc_pid_environ(5)). If there are
+    /// several, the first, as in getenv(3).
     ///
     /// # Errors
     /// It is gone, or may not be read.
@@ -203,9 +204,9 @@ impl Candidate<'_> {
         Ok(value.map(|value| OsString::from_vec(value.to_vec())))
     }
 
-    /// Whether it was started with `key` set to `value`, as [`pids_with_env`] has it.
+    /// Whether it was started with `key` set to `value`, as [`pids_with_env`] tests it.
     ///
-    /// What cannot be read is "no". [`env`](Candidate::env) tells the two apart.
+    /// What cannot be read is "no"; [`env`](Candidate::env) tells the two apart.
     ///
     /// ```
     /// let marked = process_kill::processes_where(|p| p.has_env("BUILD_ID", "17"))?;
@@ -226,7 +227,7 @@ impl Candidate<'_> {
         self.dir.uid()
     }
 
-    /// `stat` was read through `dir`.
+    /// `stat` must have been read through `dir`.
     pub(crate) fn new<'a>(stat: Stat<'a>, dir: &'a ProcessDir<'a>) -> Candidate<'a> {
         Candidate {
             pid: dir.pid(),

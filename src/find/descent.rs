@@ -1,5 +1,8 @@
-//! Which processes descend from which: by the kernel's lists of children, or by one scan of all
-//! parents.
+//! Which processes descend from which: by the kernel's lists of children or, if those do not tell,
+//! by one scan of all parents.
+//!
+//! A list can omit a child while another child exits. So a list counts only if two passes in a row
+//! agree, or if its process is stopped and the list is empty; see [`ChildLists`].
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -9,17 +12,17 @@ use super::super::proc::{self, Proc, ProcessDir};
 use super::super::process::{ProcessId, pid_of};
 use super::super::sys::Pid;
 
-/// All descendants of a process, parents before children, `root` itself left out; zombies included.
-/// None if there is no such process.
+/// All descendants of a process, parents before children, also zombies. `root` itself is left out.
+/// If there is no such process, the list is empty.
 ///
-/// Complete for every process that lives through the call with its line of parents unbroken, however
-/// many others come and go meanwhile. One that loses a parent during the call may be missed, even if
-/// a subreaper among its ancestors adopts it. The cost follows the size of the tree, not the number
-/// of processes.
+/// The list has every process that lives through the call with all its parents up to `root`, even
+/// if others come and go meanwhile. A process that loses a parent during the call may be missed,
+/// even if a subreaper among its ancestors adopts it. The cost follows the size of the tree, not
+/// the number of processes.
 ///
 /// # Errors
-/// `Refused`: 0 or above `i32::MAX`. `Proc`: /proc cannot be used. `Io`: reading it failed, or a
-/// process of the tree exists but is hidden, as under `hidepid`.
+/// `Refused`: 0 or above `i32::MAX`. `Proc`: /proc cannot be used. `Io`: reading it failed, or
+/// /proc hides a process of the tree (`hidepid`).
 ///
 /// ```
 /// let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
@@ -42,8 +45,8 @@ pub fn descendants(root: u32) -> Result<Vec<ProcessId>> {
     let proc = Proc::open()?;
     let mut found = Vec::new();
     let mut buf = Vec::new();
-    // Whose children are no strangers: the number of one that was listed may have gone to another
-    // process before its list was read.
+    // Only children of these count: a listed number may have gone to another process before its
+    // list was read.
     let mut kin = HashSet::from([root]);
     for Kin { parent, child } in tree(root, &proc)? {
         if !kin.contains(&parent) {
@@ -51,7 +54,7 @@ pub fn descendants(root: u32) -> Result<Vec<ProcessId>> {
         }
         let mut identify = || -> io::Result<Option<ProcessId>> {
             match ProcessDir::open(&proc, child, &mut buf)? {
-                // Else the number may have gone to a stranger since it was listed.
+                // Otherwise the number may have gone to a stranger since it was listed.
                 Some((dir, stat)) if stat.parent == parent.get() => ProcessId::behind(&dir),
                 _ => Ok(None),
             }
@@ -64,7 +67,7 @@ pub fn descendants(root: u32) -> Result<Vec<ProcessId>> {
     Ok(found)
 }
 
-/// A child and who its parent is.
+/// A child and its parent.
 pub(crate) struct Kin {
     pub(crate) parent: Pid,
     pub(crate) child: Pid,
@@ -85,7 +88,7 @@ fn tree(root: Pid, proc: &Proc) -> Result<Vec<Kin>> {
     kin.map_err(|e| proc::reading(root, e))
 }
 
-/// Everyone below `root`, parents first, each once.
+/// Every process below `root`, parents first, each once.
 pub(crate) fn breadth_first<E>(
     root: Pid,
     mut children: impl FnMut(Pid) -> std::result::Result<Vec<Pid>, E>,
@@ -112,7 +115,7 @@ pub(crate) fn breadth_first<E>(
 #[derive(Default)]
 pub(crate) struct ChildLists {
     read: usize,
-    /// Beyond this many lists a scan of all processes is cheaper.
+    /// If more lists than this are read, a scan of all processes is cheaper.
     worth_reading: Option<usize>,
 }
 
@@ -126,19 +129,19 @@ pub(crate) struct Pass {
 }
 
 pub(crate) enum NoList {
-    /// The lists do not tell, or too slowly: ask every process for its parent.
+    /// The lists do not tell, or tell too slowly. A scan of all parents must tell.
     Scan,
     Failed(io::Error),
 }
 
 impl ChildLists {
-    /// Children of any thread. When a child exits while its list is read, the kernel may omit another
-    /// one: the one that exited was shown before and is absent from the next pass. So two equal
-    /// passes in a row, threads and children, say that the first omitted none.
+    /// The children of all threads. When a child exits while its list is read, the kernel may omit
+    /// another child. The next pass does not show the child that exited. So if two passes in a row
+    /// show the same threads and children, the first omitted none.
     ///
-    /// A thread that ends hands its children to another one and is absent from the next pass too. Only
-    /// a leader stays listed when it has ended, so it is read first: its children have then gone to a
-    /// thread whose turn is still to come.
+    /// A thread that ends gives its children to another thread, and the next pass does not show it.
+    /// Only a leader stays listed after its end. So it is read first: its children have then gone
+    /// to a thread that is read later.
     pub(crate) fn children(
         &mut self,
         parent: Pid,
@@ -156,9 +159,9 @@ impl ChildLists {
         Err(NoList::Scan)
     }
 
-    /// Children of a process that was seen stopped with a single thread. An empty list omits none: a
-    /// list begins with the oldest child. Of a process that runs, a list may also be empty because its
-    /// thread is taking the place of another one in execve(2).
+    /// The children of a process that was seen stopped with a single thread. Its empty list omits
+    /// none, because a list begins with the oldest child. If a process runs, its list may also be
+    /// empty because its thread is taking the place of another one in execve(2).
     pub(crate) fn children_of_stopped(
         &mut self,
         parent: Pid,
@@ -171,7 +174,7 @@ impl ChildLists {
             .children(parent, &mut children, &mut buf);
         match listed {
             Ok(()) if children.is_empty() => Ok(children),
-            // It has ended instead, or there may be omissions.
+            // It has ended, or there may be omissions.
             _ => self.children(parent, proc),
         }
     }
@@ -194,7 +197,7 @@ impl ChildLists {
                 .children(tid, &mut pass.children, &mut buf)
             {
                 Ok(()) => {}
-                // The thread ended, and a sibling has its children now; or the kernel was built
+                // The thread ended, and another one has its children now; or the kernel was built
                 // without these lists.
                 Err(e) if proc::is_absent(&e) => pass.is_complete = false,
                 Err(e) => return Err(NoList::Failed(e)),
@@ -211,9 +214,10 @@ impl ChildLists {
         }
         let worth = match self.worth_reading {
             Some(worth) => worth,
-            // A scan would not show the hidden ones, but their parents' lists name them.
+            // A scan does not show hidden processes, but the lists of their parents name them.
             None if proc.is_partial().map_err(NoList::Failed)? => usize::MAX,
-            // Each list is read twice or more, so half the number of processes is the break-even.
+            // Each list is read twice or more, so both cost the same at half the number of
+            // processes.
             None => usize::try_from(proc.count().map_err(NoList::Failed)?).unwrap_or(usize::MAX),
         };
         self.worth_reading = Some(worth);
@@ -224,7 +228,7 @@ impl ChildLists {
     }
 }
 
-/// As by the lists of children, but by one scan of all processes' parents.
+/// As by the lists of children, but by one scan of all parents.
 fn by_parents(root: Pid, proc: &Proc) -> io::Result<Vec<Kin>> {
     let mut children = all_children(proc)?;
     breadth_first(root, |parent| {
@@ -232,10 +236,10 @@ fn by_parents(root: Pid, proc: &Proc) -> io::Result<Vec<Kin>> {
     })
 }
 
-/// Every process's children, ascending, by one scan of all processes' parents.
+/// The children of every process, ascending, by one scan of all parents.
 pub(crate) fn all_children(proc: &Proc) -> io::Result<HashMap<Pid, Vec<Pid>>> {
     const ROUNDS: u32 = 8;
-    // Where some are hidden, who is theirs cannot be told.
+    // A hidden process may be a child of any process.
     if proc.is_partial()? {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
@@ -254,7 +258,7 @@ pub(crate) fn all_children(proc: &Proc) -> io::Result<HashMap<Pid, Vec<Pid>>> {
                 Err(e) => return Err(e),
             };
         }
-        // A parent that was not seen has ended, and somebody else adopted the child.
+        // A parent that was not seen has ended, and another process has adopted the child.
         let adopted = |(&pid, &parent): (&Pid, &Option<Pid>)| match parent {
             Some(parent) if !parent_of.contains_key(&parent) => Some(pid),
             _ => None,
@@ -309,7 +313,7 @@ mod tests {
         assert_eq!(walk(1, &[]), []);
     }
 
-    /// As pids that are given away while they are read can make it look.
+    /// The table can look like this if pids are given away while it is read.
     #[test]
     fn a_table_with_cycles_and_duplicates_has_an_end() {
         assert_eq!(walk(1, &[(1, &[1])]), []);
@@ -337,9 +341,9 @@ mod tests {
     struct Tree(Child);
 
     impl Tree {
-        /// Of three generations, which says when all are there and ends with us.
+        /// Three generations. It says when all exist, and it ends with this process.
         fn start() -> Tree {
-            // The input of what runs in the background is /dev/null unless it is said otherwise.
+            // The shell gives a background process /dev/null as input unless told otherwise.
             let script = "exec 3<&0; cat <&3 & (cat <&3 & cat <&3 & echo; wait) & wait";
             let mut child = Command::new("sh")
                 .args(["-c", script])
@@ -355,7 +359,7 @@ mod tests {
 
     impl Drop for Tree {
         fn drop(&mut self) {
-            // End-of-file ends every cat, and with them the shells.
+            // End-of-file ends every cat, and then the shells.
             self.0.stdin = None;
             self.0.wait().unwrap();
         }

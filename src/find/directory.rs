@@ -1,14 +1,14 @@
 //! Which processes work in a directory, run a program of it, or name it.
 //!
-//! A process is in a directory for one of three reasons, each looked at by itself:
+//! A process is in a directory for one of three reasons. Each is looked at by itself:
 //!
-//! | what | counts if it is | cannot be read |
+//! | what | counts if it is | if it cannot be read |
 //! |---|---|---|
-//! | its working directory | the directory or below it | passed over |
-//! | its program | below the directory | passed over |
-//! | its arguments | name the directory or a path below it, see [`names`] | passed over |
+//! | its working directory | the directory or below it | does not count |
+//! | its program | below the directory | does not count |
+//! | its arguments | name the directory or a path below it, see [`names`] | do not count |
 //!
-//! Paths are compared as bytes. No character of a path ever stands for anything else.
+//! Paths are compared as bytes. No character of a path is special.
 
 use std::cell::Cell;
 use std::io;
@@ -22,18 +22,18 @@ use super::candidate::{Candidate, each_candidate, pids_where};
 use super::directory_names::names;
 use super::pattern::{Buffers, Match};
 
-/// The processes that are in a directory, ascending, the caller included: what to ask before a
-/// worktree is deleted.
+/// The processes that are in a directory, ascending, the caller included. Ask before you delete a
+/// worktree.
 ///
-/// A process is in the directory if one of these is so:
-/// - Its working directory is `dir` or below it. One that was deleted counts under the path it had.
+/// A process is in the directory if one of these is true:
+/// - Its working directory is `dir` or below it. If that was deleted, the path that it had counts.
 /// - Its program is a file below `dir`, deleted or not.
 /// - One of its arguments names `dir` or a path below it.
 ///
 /// `dir` is resolved first, as far as it exists. An argument names `dir` if it holds the resolved
-/// path, or the path as given made absolute, as these bytes. The byte before them must not be `/` or
-/// a character of a name. The byte after them must be `/` or no character of a name. Letters, digits,
-/// `_ - . + @ ~ %` and all bytes above 0x7f are characters of a name.
+/// path, or the given path made absolute, as these bytes. The byte before them must not be `/` or a
+/// character of a name. The byte after them must be `/`, or no character of a name. Letters,
+/// digits, `_ - . + @ ~ %` and all bytes above 0x7f are characters of a name.
 ///
 /// | argument | names `/srv/tree-7` |
 /// |---|---|
@@ -43,16 +43,18 @@ use super::pattern::{Buffers, Match};
 /// | `//srv/tree-7`, `file:///srv/tree-7` | no |
 ///
 /// The path is never a pattern. Zombies are in no directory. What the caller may not read of other
-/// users' processes is passed over: mostly the working directory and the program, but not the
-/// arguments. A process in another mount namespace shows paths of its own. Its working directory and
-/// program count only if the same path leads the caller to the same file. If such a file is deleted,
-/// it does not count.
+/// users' processes does not count: mostly the working directory and the program, but not the
+/// arguments.
+///
+/// A process in another mount namespace shows paths of its own. Its working directory and program
+/// count only if the same path leads the caller to the same file. If such a file is deleted, it
+/// does not count.
 ///
 /// # Errors
 /// `Refused`: `dir` is empty, holds a NUL, is or leads to `/`, or exists and is no directory. `Io`:
-/// `dir` cannot be resolved, or reading /proc failed. `Io` with a source of kind `NotFound`: `dir` does
-/// not exist and no process is in it, so the path may be mistyped. If the caller only names a missing
-/// directory in its own arguments, that is not enough. `Proc`: /proc cannot be used.
+/// `dir` cannot be resolved, or reading /proc failed. `Io` with a source of kind `NotFound`: `dir`
+/// does not exist and no process is in it, so the path may be mistyped; a caller that only names it
+/// in its own arguments does not count. `Proc`: /proc cannot be used.
 ///
 /// ```
 /// let tree = std::env::current_dir()?;
@@ -72,7 +74,7 @@ pub fn pids_in_directory(dir: &Path) -> Result<Vec<u32>> {
         let reading = |e| proc::reading(process.pid(), e);
         if dir.holds(process, &mut buffers).map_err(reading)? == Match::Yes {
             found.push(candidate.pid());
-            // A program that was given a mistyped path names it, too.
+            // A program that was given a mistyped path names it too.
             is_real = is_real
                 || !candidate.is_caller()
                 || dir.holds_place_of(process).map_err(reading)? == Match::Yes;
@@ -85,12 +87,12 @@ pub fn pids_in_directory(dir: &Path) -> Result<Vec<u32>> {
     }
 }
 
-/// The processes whose working directory is `dir` or below it, ascending, the caller included; zombies
-/// have none.
+/// The processes whose working directory is `dir` or below it, ascending, the caller included.
+/// Zombies have none.
 ///
-/// A directory whose name merely starts alike is not below it. One that was deleted still counts,
-/// under the path it had. `dir` is resolved first, as far as it exists. Processes whose working
-/// directory the caller may not read (other users', proc_pid_cwd(5)) are left out.
+/// A directory whose name merely starts the same is not below it. If the working directory was
+/// deleted, the path that it had counts. `dir` is resolved first, as far as it exists. Processes
+/// whose working directory the caller may not read (other users', proc_pid_cwd(5)) are left out.
 /// [`pids_in_directory`] finds more: by program and by arguments.
 ///
 /// # Errors
@@ -105,11 +107,11 @@ pub fn pids_with_cwd_under(dir: &Path) -> Result<Vec<u32>> {
 
 impl Candidate<'_> {
     /// Whether it works in a directory, runs a program of it, or names it in an argument, as
-    /// [`pids_in_directory`] has it.
+    /// [`pids_in_directory`] tests it.
     ///
-    /// `dir` is an absolute path without links, as [`std::fs::canonicalize`] returns it. It is not
-    /// resolved again, so it may be missing. A relative path and `/` are "no". What cannot be read is
-    /// "no".
+    /// `dir` must be an absolute path without links, as [`std::fs::canonicalize`] returns it. It is
+    /// not resolved again, so it may be missing. A relative path and `/` are "no". What cannot be
+    /// read is "no".
     ///
     /// ```
     /// let tree = std::env::current_dir()?.canonicalize()?;
@@ -126,12 +128,12 @@ impl Candidate<'_> {
     }
 }
 
-/// A directory that is asked for. It is never `/`.
+/// The directory that is asked for. It is never `/`.
 #[derive(Debug)]
 pub(crate) struct Directory {
     /// Absolute, without links as far as it exists.
     resolved: PathBuf,
-    /// As it was asked for, made absolute.
+    /// The path as it was given, made absolute.
     given: PathBuf,
     exists: bool,
     /// Something could not be read, for want of the rights.
@@ -156,7 +158,7 @@ impl Directory {
             return Err(Error::refused(format!("no directory has the path {dir:?}")));
         }
         let resolving = |e| Error::io(format!("resolve {dir:?}"), e);
-        // A `/` at the end would make "not a directory" of a path that leads to a file.
+        // A `/` at the end would turn the error into "not a directory" if the path leads to a file.
         let given = plain(&std::path::absolute(dir).map_err(resolving)?);
         let resolved = resolved(&given).map_err(resolving)?;
         let exists = match std::fs::metadata(&resolved) {
@@ -178,7 +180,7 @@ impl Directory {
         })
     }
 
-    /// `None`: relative, or `/`.
+    /// `None`: the path is relative, or `/`.
     fn as_resolved(dir: &Path) -> Option<Directory> {
         let dir = plain(dir);
         (dir.is_absolute() && !is_root(&dir)).then(|| Directory {
@@ -189,7 +191,7 @@ impl Directory {
         })
     }
 
-    /// What to answer if the directory does not exist and no process was found in it.
+    /// The error if the directory does not exist and no process was found in it.
     pub(crate) fn missing(&self) -> Error {
         let doing = format!(
             "find a process in {:?}, which does not exist",
@@ -198,8 +200,8 @@ impl Directory {
         Error::io(doing, io::ErrorKind::NotFound.into())
     }
 
-    /// Whether a process is in the directory. What may not be read of it is passed over, and so is
-    /// what it has no more because it has ended.
+    /// Whether a process is in the directory. What may not be read does not count, and neither does
+    /// what an ended process has lost.
     pub(crate) fn holds(
         &self,
         process: &ProcessDir<'_>,
@@ -241,8 +243,9 @@ impl Directory {
     }
 
     fn holds_target(&self, process: &ProcessDir<'_>, link: Link) -> io::Result<Match> {
-        // The path and the file are two looks. Between them the process may go elsewhere, and a
-        // directory may be renamed. So a "no" is repeated until both looks saw the same place.
+        // The path and the file are read one after the other. In between the process may change its
+        // directory, and a directory may be renamed. So a "no" is repeated until both looks saw the
+        // same place.
         const LOOKS: u32 = 16;
         let mut place = process.place(link)?;
         for _ in 0..LOOKS {
@@ -286,7 +289,7 @@ fn is_root(path: &Path) -> bool {
     path.parent().is_none()
 }
 
-/// Without `.`, and with a single `/` between two names and none at the end.
+/// The path without `.`, with a single `/` between two names and none at the end.
 fn plain(path: &Path) -> PathBuf {
     path.components().collect()
 }

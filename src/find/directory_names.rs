@@ -1,11 +1,11 @@
 //! Whether bytes name a path or one below it.
 //!
-//! The path counts where it stands alone: the byte before it is no `/` and no character of a name,
-//! the byte behind it is `/` or no character of a name. So a path that merely ends or starts alike is
+//! The path must stand alone. The byte before it is not `/` and not a character of a name. The byte
+//! after it is `/`, or not a character of a name. So a path that merely ends or starts the same is
 //! not named.
 
-/// Whether bytes name a path or one below it. Arguments with a NUL behind each are as good as one:
-/// a path holds no NUL, and NUL is no character of a name.
+/// Whether bytes name a path or one below it. Arguments with a NUL after each can be searched at
+/// once: a path holds no NUL, and NUL is no character of a name.
 pub(super) fn names(bytes: &[u8], path: &[u8]) -> bool {
     let is_at = |start: usize| {
         let before = bytes[..start].last();
@@ -13,7 +13,7 @@ pub(super) fn names(bytes: &[u8], path: &[u8]) -> bool {
         !before.is_some_and(|&b| b == b'/' || is_of_name(b))
             && !after.is_some_and(|&b| is_of_name(b))
     };
-    // 1 for an empty path, which no window equals.
+    // An empty path has a window of 1, which never equals it.
     let mut windows = bytes.windows(path.len().max(1)).enumerate();
     windows.any(|(start, window)| window == path && is_at(start))
 }
@@ -109,7 +109,7 @@ mod tests {
             (b"\0\0/srv/a\0\0", true),
             (b"\0\0\0", false),
             (b"x\0/srv/a", true),
-            // One argument does not go on in the next.
+            // An argument does not continue in the next.
             (b"/srv\0/a\0", false),
             (b"/srv/\0a\0", false),
             (b"x\0/srv/ab\0-I/srv/a\0", false),
@@ -127,7 +127,7 @@ mod tests {
             (b"/a/ab/a/a", b"/a/a", false),
             (b"/a/ab:/a/a", b"/a/a", true),
             (b"x/a/a /a/a", b"/a/a", true),
-            // They overlap, and the byte before the first, or behind it, is of a name.
+            // They overlap. The byte before the first one, or after it, is of a name.
             (b"x/a /a /a", b"/a /a", true),
             (b"x/a /a /ab", b"/a /a", false),
             (b"x/, /, /,", b"/, /,", true),

@@ -3,10 +3,12 @@
 //! 1. The table of sockets says which of them listen on the port.
 //! 2. All processes are looked at: which of them hold one of these sockets?
 //! 3. The table is read again. If every socket in it was seen held, that is the answer.
-//! 4. If not, a process may have closed a socket, opened one, or handed one to a process that had been
-//!    looked at before. So all is looked at again, from the later table on, until [`PATIENCE`] is over.
+//! 4. If not, a process may have closed a socket, opened one, or given one to a process that had
+//!    been looked at before. So steps 2 and 3 are repeated with the later table, until [`PATIENCE`]
+//!    is used up.
 //!
-//! The answer is empty only if two tables in a row are: a single one may leave out a socket.
+//! The answer is empty only if two tables in a row are empty, because one alone may leave out a
+//! socket.
 
 use std::io;
 use std::time::Duration;
@@ -17,38 +19,39 @@ use super::super::proc::{self, Proc, ProcessDir};
 use super::super::sys;
 use super::super::wait::Deadline;
 
-/// How long a socket may go without an owner, if [`LOOKS`] do not take longer. An exiting process
-/// holds its sockets until its memory was given back, and meanwhile shows them to root only.
+/// How long a socket may have no visible owner, if [`LOOKS`] do not take longer. An exiting process
+/// holds its sockets until its memory is given back, and shows them only to root meanwhile.
 const PATIENCE: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// How often all processes are looked at before a socket is said to have no owner.
+/// How often all processes are looked at before a socket counts as having no owner.
 const LOOKS: u32 = 4;
 
-/// The end if there is a new socket at every look.
+/// The limit if every look shows a new socket.
 const MOST_LOOKS: u32 = 64;
 
-/// The processes that listen on a TCP port, ascending, the caller included: by IPv4 or IPv6, on any
-/// address, in the network namespace of the calling thread. Empty means that none does: the port is
-/// free.
+/// The processes that listen on a TCP port, ascending, the caller included. An empty list means
+/// that the port is free.
 ///
-/// A process listens if it holds a descriptor of the listening socket. If several share the socket, as
-/// the children of a server do, all of them are listed. Clients, and servers that have only
-/// connections left, are not.
+/// They listen by IPv4 or IPv6, on any address, in the network namespace of the calling thread.
 ///
-/// The list is complete for every process that holds the socket throughout the call. Of a shared
-/// socket, processes that the caller may not look into (other users') are left out if another one is
-/// seen to hold it.
+/// A process listens if it holds a descriptor of the listening socket. If several share the socket,
+/// as the children of a server do, all of them are listed. Clients are not listed, and neither are
+/// servers that have only connections left.
+///
+/// The list has every process that holds the socket throughout the call. If the caller may not look
+/// into a process (another user's), it is left out if another process is seen to hold the same
+/// socket.
 ///
 /// # Errors
-/// `Refused`: port 0. `Proc`: /proc cannot be used. `Io`: reading it failed; or the port is listened on
-/// by a socket whose owner cannot be seen (permission denied; the text of `source()` names the socket's
-/// user). Such an owner is another user's process, one outside of the caller's PID namespace, or the
-/// kernel itself, as for NFS.
+/// `Refused`: port 0. `Proc`: /proc cannot be used. `Io`: reading it failed. `Io` with a source of
+/// kind `PermissionDenied`: the owner of a listening socket cannot be seen. It is another user's
+/// process, one outside of the caller's PID namespace, or the kernel itself, as for NFS. The text
+/// of `source()` names the socket's user.
 ///
 /// # Kernel versions
-/// Linux 3.17, for /proc/thread-self (proc_pid_net(5), proc_pid_fd(5)). The kernel walks all of its TCP
-/// sockets for each table: some milliseconds, more where there are many connections.
+/// Linux 3.17, for /proc/thread-self (proc_pid_net(5), proc_pid_fd(5)). For each table the kernel
+/// walks all of its TCP sockets. That takes some milliseconds, more if there are many connections.
 ///
 /// ```
 /// let server = std::net::TcpListener::bind("127.0.0.1:0")?;
@@ -81,7 +84,7 @@ pub fn pids_listening_on(port: u16) -> Result<Vec<u32>> {
                 if looks >= LOOKS && deadline.has_passed() {
                     return Err(owner_unseen(*socket));
                 }
-                // Only now, because it costs a look at every thread on the machine.
+                // Only now, because it reads every thread on the machine.
                 tables = Tables::OfThreads;
                 sys::sleep(PAUSE);
             }
@@ -116,7 +119,7 @@ struct Owners {
     sockets: Vec<u64>,
 }
 
-/// Who holds these sockets.
+/// The processes that hold these sockets.
 fn owners(sockets: &[Listener], tables: Tables, proc: &Proc) -> Result<Owners> {
     let mut owners = Owners::default();
     if sockets.is_empty() {

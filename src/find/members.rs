@@ -1,10 +1,10 @@
-//! The members of a group or session.
+//! The members of a group or session, by one look at every process.
 
 use super::super::error::Result;
 use super::super::proc::{self, Proc, Stat};
 use super::super::process::pid_of;
 
-/// The members of a process group, ascending; zombies included.
+/// The members of a process group, ascending, also zombies.
 ///
 /// # Errors
 /// `Refused`: 0 or above `i32::MAX`. `Proc`: /proc cannot be used. `Io`: reading it failed.
@@ -13,7 +13,7 @@ pub fn pids_in_group(pgid: u32) -> Result<Vec<u32>> {
     pids_by_stat(|stat| stat.group == pgid)
 }
 
-/// The members of a session, ascending; zombies included.
+/// The members of a session, ascending, also zombies.
 ///
 /// # Errors
 /// `Refused`: 0 or above `i32::MAX`. `Proc`: /proc cannot be used. `Io`: reading it failed.

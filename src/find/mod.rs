@@ -1,4 +1,5 @@
-//! Which processes: by pattern, by descent, by what they are. A file for each way to ask.
+//! Which processes: by pattern, by descent, by what they are. Each way to ask has a file. Nothing
+//! here sends a signal.
 
 mod candidate;
 pub(crate) mod descent;

@@ -8,30 +8,30 @@ use super::super::proc::{self, Proc, Reading, Stat, Text};
 use super::super::sys::{self, Pid};
 use super::pattern_bounds::{DEEPEST, LARGEST, is_bounded};
 
-/// The processes whose command line matches a POSIX extended regular expression (regex(7)): what
-/// `pgrep -f` answers, without running it.
+/// The processes whose command line matches a POSIX extended regular expression (regex(7)),
+/// ascending, without the caller: the answer of `pgrep -f`, without running it.
 ///
-/// The command line is the arguments joined by one space, without the empty ones at its end. Where
+/// The command line is the arguments joined by one space, without the empty ones at its end. If
 /// nothing is left, as for kernel threads, zombies and programs that cleared it, it is the process
-/// name in brackets. The caller is left out; ascending. A pattern that starts with `-` is a pattern.
+/// name in brackets. A pattern that starts with `-` is a pattern.
 ///
-/// Unlike `pgrep -f`, it takes the bytes as they are (pgrep shows newlines and bytes that are not
-/// UTF-8 as something else, and marks zombies), knows no limit of length, takes the command line of a
-/// live thread where the leader has exited, and refuses the empty pattern. As with pgrep, what the
-/// caller may not read is left out, and the calling program's locale (setlocale(3)) decides what a
-/// character is.
+/// These differ from `pgrep -f`: bytes are taken as they are (pgrep replaces newlines and bytes
+/// that are not UTF-8, and marks zombies). A command line may have any length. If the leader has
+/// exited, a live thread has the command line. The empty pattern is refused.
 ///
-/// The pattern is the caller's own: nested repeats, anchors in a row and back-references can take
-/// regcomp(3) and regexec(3) very long.
-/// Reading the command line of a process that is stuck in the kernel while it holds its memory map
-/// blocks the reader, as it blocks ps(1).
+/// These are the same: what the caller may not read is left out, and the locale of the calling
+/// program (setlocale(3)) decides what a character is.
+///
+/// Do not take patterns from strangers: nested repeats, anchors in a row and back-references can
+/// take regcomp(3) and regexec(3) very long. If a process is stuck in the kernel while it holds its
+/// memory map, reading its command line blocks the reader, as it blocks ps(1).
 ///
 /// # Errors
-/// `Pattern`: empty, with a NUL, refused by regcomp(3), whose words are in the text, or one on which
-/// regcomp could overflow the stack or exhaust the memory: larger than 8192 characters with its
-/// intervals written out, where an anchor counts for 64 and `\b` for 256, or with parentheses 256 deep.
-/// A pattern without metacharacters may have any length.
-/// `Proc`: /proc cannot be used. `Io`: reading it failed.
+/// `Pattern`: empty; with a NUL; refused by regcomp(3), whose words are in the text; or so large
+/// that regcomp could overflow the stack or exhaust the memory: more than 8192 characters with its
+/// intervals written out, with 64 for an anchor and 256 for `\b`, or parentheses 256 deep. A
+/// pattern without metacharacters may have any length. `Proc`: /proc cannot be used. `Io`: reading
+/// it failed.
 ///
 /// ```
 /// let mut child = std::process::Command::new("sleep").arg("61.5").spawn()?;
@@ -45,7 +45,7 @@ pub fn pids_matching(pattern: &str) -> Result<Vec<u32>> {
     Ok(found.into_iter().map(Pid::get).collect())
 }
 
-/// Makes of /proc/PID/cmdline what pgrep shows; `stat` is looked at if nothing is left.
+/// Turns /proc/PID/cmdline into what pgrep shows. `stat` is read if nothing is left.
 pub(crate) fn join_arguments(line: &mut Vec<u8>, stat: &[u8]) {
     let end = line
         .iter()
@@ -63,16 +63,16 @@ pub(crate) fn join_arguments(line: &mut Vec<u8>, stat: &[u8]) {
     }
 }
 
-/// Whether a process is one that is looked for.
+/// Whether a process matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Match {
     Yes,
     No,
-    /// It was in execve(2) for longer than it could be waited for.
+    /// It stayed in execve(2) until the patience was used up.
     Unsure,
 }
 
-/// Used again for each process.
+/// Buffers that are used again for each process.
 #[derive(Default)]
 pub(crate) struct Buffers {
     pub(super) line: Vec<u8>,
@@ -80,7 +80,7 @@ pub(crate) struct Buffers {
 }
 
 pub(crate) enum Pattern {
-    /// Without metacharacters.
+    /// A pattern without metacharacters.
     Literal(CString),
     Regex(sys::Regex),
 }
@@ -107,7 +107,7 @@ impl Pattern {
         sys::Regex::new(&text).map(Pattern::Regex).map_err(words)
     }
 
-    /// Every process that matches but the caller, ascending.
+    /// Every process that matches, without the caller, ascending.
     fn find(&self, proc: &Proc) -> Result<Vec<Pid>> {
         let mut buffers = Buffers::default();
         let mut found = Vec::new();
@@ -230,7 +230,7 @@ mod tests {
         assert!(literal > 10_000 && matched > 1000, "{literal} {matched}");
     }
 
-    /// Each ASCII character that means something to regcomp in a pattern.
+    /// Tries each ASCII character: does it mean something to regcomp in a pattern?
     #[test]
     fn every_metacharacter_is_known() {
         for byte in 1..127_u8 {
@@ -244,7 +244,7 @@ mod tests {
             let plain = means_itself(&format!("x{c}"), &format!("ax{c}b"), true)
                 && means_itself(&format!("x{c}"), "x", false)
                 && means_itself(&format!("x{c}y"), "x\x7fy", false);
-            // Closing ones mean something only after their opening ones.
+            // Closing characters mean something only after their opening ones.
             if !matches!(c, ']' | '}' | ')') {
                 assert_eq!(plain, !METACHARACTERS.contains(&c), "{c:?}");
             }

@@ -1,23 +1,23 @@
-//! Which patterns regcomp(3) can be given without overflowing the stack or exhausting the memory.
+//! Which patterns regcomp(3) can compile without overflowing the stack or exhausting the memory.
 
-/// What glibc's regcomp may be given. It recurses once for each open parenthesis and for each part in
-/// a row that may match nothing, and copies what an interval or a `+` repeats: `(a?){1,30000}` and
-/// `a{1,200}{1,200}` overflow a stack of 2 MiB, thirty `+` in a row exhaust the memory. Within these
-/// bounds it takes less than half a MiB of stack.
+/// The bounds for glibc's regcomp. It recurses once for each open parenthesis and for each part in
+/// a row that may match nothing, and it copies what an interval or a `+` repeats. `(a?){1,30000}`
+/// and `a{1,200}{1,200}` overflow a stack of 2 MiB. Thirty `+` in a row exhaust the memory. Within
+/// these bounds it needs less than half a MiB of stack.
 pub(super) const LARGEST: usize = 8192;
 pub(super) const DEEPEST: usize = 256;
 
-/// What a part that may match nothing adds to the size of a pattern; a character adds 1.
+/// What a part that may match nothing adds to the size of a pattern. A character adds 1.
 const HOP: usize = 8;
 
-/// What an anchor adds, and one that is two alternatives to regcomp: a thousand `$` in a row or 64 `\b`
-/// take it gigabytes.
+/// What an anchor adds, and what `\b` adds, which is two alternatives to regcomp. A thousand `$` in
+/// a row, or 64 `\b`, take it gigabytes.
 const ANCHOR: usize = 64;
 const BOUNDARY: usize = 256;
 
-/// Whether a pattern stays within [`LARGEST`] and [`DEEPEST`]. It need not be a correct one.
+/// Whether a pattern stays within [`LARGEST`] and [`DEEPEST`]. It need not be a valid one.
 pub(super) fn is_bounded(pattern: &[u8]) -> bool {
-    // The size of each open group, and of the atom in the innermost that a repeat would copy.
+    // The size of each open group, and of the atom in the innermost one that a repeat would copy.
     let mut open = vec![0_usize];
     let mut atom = 0_usize;
     let mut rest = pattern;
@@ -33,7 +33,7 @@ pub(super) fn is_bounded(pattern: &[u8]) -> bool {
             b')' if open.len() > 1 => grown = open.pop().unwrap_or_default(),
             b'^' | b'$' => grown = ANCHOR,
             b'*' | b'?' => copies = Some(1),
-            // One that must be there, and a starred one.
+            // `a+` is `aa*` to regcomp.
             b'+' => copies = Some(2),
             b'{' => (copies, rest) = interval(rest),
             b'[' => rest = after_bracket(rest),
@@ -68,8 +68,8 @@ pub(super) fn is_bounded(pattern: &[u8]) -> bool {
     true
 }
 
-/// How many copies an interval makes whose `{` has been read, and what follows it; `None` if it is
-/// none.
+/// How many copies an interval makes, and what follows it. Its `{` was read. `None`: it is no
+/// interval.
 fn interval(bounds: &[u8]) -> (Option<usize>, &[u8]) {
     let end = bounds
         .iter()
@@ -79,7 +79,7 @@ fn interval(bounds: &[u8]) -> (Option<usize>, &[u8]) {
         return (None, bounds);
     };
     let (bounds, tail) = (&bounds[..end], &bounds[end + 1..]);
-    // A number that is too large for usize is for regcomp to refuse.
+    // If a number is too large for usize, regcomp refuses it.
     let copies = |bound: &[u8]| -> usize {
         let bound = std::str::from_utf8(bound).unwrap_or_default();
         bound.parse().unwrap_or(0)
@@ -92,10 +92,10 @@ fn interval(bounds: &[u8]) -> (Option<usize>, &[u8]) {
     (Some(copies.max(1)), tail)
 }
 
-/// What follows a bracket expression whose `[` has been read.
+/// What follows a bracket expression. Its `[` was read.
 fn after_bracket(expression: &[u8]) -> &[u8] {
     let mut rest = expression.strip_prefix(b"^").unwrap_or(expression);
-    // A bracket that comes first is a member.
+    // A `]` that comes first is a member.
     rest = rest.strip_prefix(b"]").unwrap_or(rest);
     loop {
         rest = match rest {
@@ -160,7 +160,7 @@ mod tests {
         }
         assert!(is_bounded(&b"a|".repeat(4000)));
         assert!(is_bounded(&[b"(".repeat(255), b")".repeat(255)].concat()));
-        // In brackets and behind a backslash they repeat nothing.
+        // In brackets and after a backslash they repeat nothing.
         assert!(is_bounded(&b"[+*?{()]".repeat(1000)));
         assert!(is_bounded(&b"\\+".repeat(1000)));
         for pattern in [

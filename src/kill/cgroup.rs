@@ -1,8 +1,11 @@
 //! cgroups(7), version 2: what is in one, and its own way to kill.
 //!
-//! A write to `cgroup.kill` can miss a process that is just being forked, so it is repeated until
-//! `cgroup.events` says `populated 0`. If the kernel has no `cgroup.kill`, or the cgroup is threaded, it
-//! is frozen while its processes are killed one by one.
+//! 1. Write `cgroup.kill`. If the kernel has none, or the cgroup is threaded, freeze the cgroup and
+//!    kill its processes one by one.
+//! 2. Wait until `cgroup.events` says `populated 0`. One write can miss a process that is just
+//!    being forked, so step 1 is repeated.
+//!
+//! Invariant: a cgroup that was frozen here is thawed when it is dropped.
 
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -21,28 +24,33 @@ use super::super::wait::Deadline;
 use super::{Found, Kill, Selection};
 
 impl Kill {
-    /// Kills every process in a cgroup (cgroups(7), version 2) and the cgroups below it, and verifies
-    /// that it is not populated. The cgroup itself stays.
+    /// Kills every process in a cgroup (cgroups(7), version 2) and the cgroups below it, and
+    /// verifies that it is not populated. The cgroup itself stays.
+    ///
+    /// If the caller started a process into a container (nsenter(1), setns(2)), the container's
+    /// init stays a survivor until the caller reaps that process; see
+    /// [`Reason::StillExiting`](super::super::Reason::StillExiting).
     ///
     /// # Errors
-    /// `Refused`: `dir` is no directory of a cgroup v2 file system, is the root cgroup, or holds init,
-    /// the caller or one of its ancestors. `Survivors`: not all are gone. `Proc` or `Io`: /proc or the cgroup cannot be read, and
-    /// nothing was sent.
+    /// `Refused`: `dir` is no directory of a cgroup v2 file system, is the root cgroup, or holds
+    /// init, the caller or one of its ancestors. `Survivors`: not all are gone. `Unproven`: all
+    /// that were found are gone, but the cgroup is still populated. `Proc` or `Io`: /proc or the
+    /// cgroup cannot be read, and nothing was sent.
     ///
     /// # Kernel versions
-    /// Linux 5.14 for `cgroup.kill`. Before it, and for threaded cgroups, the cgroup is frozen while
-    /// each process is killed (Linux 5.2).
+    /// Linux 5.14 for `cgroup.kill`. Without it, and for threaded cgroups, the cgroup is frozen
+    /// while each process is killed. Before Linux 5.2 it cannot be frozen.
     pub fn cgroup(&self, dir: &Path) -> Result<Report> {
         self.run(Cgroup::open(dir)?)
     }
 }
 
-/// A cgroup that may be killed: neither the root nor one that holds the caller.
+/// A cgroup that may be killed: not the root, and without the caller.
 pub(crate) struct Cgroup {
     dir: PathBuf,
-    /// `cgroup.events`, which polls `POLLPRI` when it changes.
+    /// `cgroup.events`. It polls `POLLPRI` when it changes.
     events: File,
-    /// It was frozen here and is to be thawed.
+    /// It was frozen here, and must be thawed.
     is_frozen: bool,
 }
 
@@ -71,7 +79,7 @@ impl Cgroup {
             is_frozen: false,
         };
         let numbers = cgroup.numbers().map_err(failed)?;
-        // A threaded cgroup may hold any of our threads.
+        // A threaded cgroup may hold any thread of the caller.
         if numbers
             .iter()
             .any(|&number| sys::signal::is_own_thread(number))
@@ -81,8 +89,8 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// The processes in it and below it; of a threaded cgroup, the threads. Those outside our PID
-    /// namespace have no number and are left out.
+    /// The processes in it and below it; of a threaded cgroup, the threads. Those outside of the
+    /// caller's PID namespace have no number and are left out.
     pub(crate) fn numbers(&self) -> io::Result<Vec<Pid>> {
         let mut numbers = Vec::new();
         let mut dirs = vec![self.dir.clone()];
@@ -95,7 +103,7 @@ impl Cgroup {
             };
             let listed = match listed {
                 Ok(listed) => listed,
-                // It was removed since it was listed, so there was nobody in it.
+                // It was removed since it was listed, so it was empty.
                 Err(e) if is_removed(&e) => continue,
                 Err(e) => return Err(e),
             };
@@ -126,7 +134,7 @@ impl Cgroup {
         }
     }
 
-    /// Waits until `cgroup.events` has changed since it was read, or the deadline.
+    /// Waits until `cgroup.events` has changed since it was read, or until the deadline.
     pub(crate) fn wait_for_change(&self, deadline: Deadline) -> io::Result<()> {
         match sys::ppoll([Some(self.events.as_fd())], Event::Changed, deadline.left()) {
             Err(e) if e.kind() != io::ErrorKind::Interrupted => Err(e),
@@ -134,7 +142,7 @@ impl Cgroup {
         }
     }
 
-    /// Writes `cgroup.kill`. False: before Linux 5.14, or a threaded cgroup.
+    /// Writes `cgroup.kill`. False: Linux before 5.14, a threaded cgroup, or a removed one.
     pub(crate) fn kill(&self) -> io::Result<bool> {
         match self.write("cgroup.kill", "1") {
             Ok(()) => Ok(true),
@@ -143,8 +151,8 @@ impl Cgroup {
         }
     }
 
-    /// Writes `cgroup.freeze`: nobody in it forks until it is thawed. SIGKILL works. Nothing is done
-    /// before Linux 5.2, or if the cgroup was removed.
+    /// Writes `cgroup.freeze`: no process in it forks until it is thawed, and SIGKILL still works.
+    /// Does nothing before Linux 5.2, or if the cgroup was removed.
     pub(crate) fn freeze(&mut self) -> io::Result<()> {
         match std::fs::read_to_string(self.dir.join("cgroup.freeze")) {
             Ok(frozen) if frozen.trim() == "1" => Ok(()),
@@ -160,18 +168,18 @@ impl Cgroup {
         }
     }
 
-    /// Not as `fs::write`: to create what is not there is refused with another error.
+    /// Not `fs::write`: that creates a missing file, which fails with another error.
     fn write(&self, file: &str, text: &str) -> io::Result<()> {
         let mut file = File::options().write(true).open(self.dir.join(file))?;
         file.write_all(text.as_bytes())
     }
 }
 
-/// What was frozen here goes on, or would if anybody were left.
+/// Thaws what was frozen here, so that survivors go on.
 impl Drop for Cgroup {
     fn drop(&mut self) {
         if self.is_frozen {
-            // There is nobody to tell, and nothing else to try.
+            // Drop can neither report an error nor try anything else.
             self.write("cgroup.freeze", "0").unwrap_or(());
         }
     }
@@ -182,7 +190,7 @@ fn is_removed(error: &io::Error) -> bool {
 }
 
 impl Cgroup {
-    /// Those in it; of a threaded cgroup's threads, the processes.
+    /// The processes in it; of a threaded cgroup, the processes of its threads.
     fn processes(&self, targets: &mut Targets<'_>) -> Result<Vec<Pid>> {
         let failed = |e| Error::io("list the processes of the cgroup", e);
         let mut processes = Vec::new();
@@ -219,8 +227,8 @@ impl Selection for Cgroup {
             targets.add_found(pid, |_, _| Ok(true))?;
         }
         if targets.len() > before {
-            // The number may have gone to a stranger before it was pinned; who is listed again had it
-            // here, or is gone.
+            // The number may have gone to a stranger before the process was held. If it is listed
+            // again, the process was in the cgroup, or is gone.
             let again = self.processes(targets).map(HashSet::<Pid>::from_iter);
             targets.keep(before, |pid| {
                 again.as_ref().is_ok_and(|again| again.contains(&pid))
@@ -234,7 +242,7 @@ impl Selection for Cgroup {
     }
 
     fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
-        /// How long one write is waited for before the next.
+        /// How long to wait after one write before the next.
         const PAUSE: Duration = Duration::from_millis(10);
         let failed = |e| Error::io("kill the cgroup", e);
         let mut is_populated = self.is_populated().map_err(failed)?;

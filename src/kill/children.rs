@@ -1,12 +1,13 @@
 //! Every descendant of the calling process.
 //!
-//! 1. List the caller's children, newest first. Each is held, stopped at once, and its children after
-//!    it: a process that forks and exits without pause has forked already when it is listed, so what
-//!    counts is to stop *its* child in time. There is no other look at /proc in between.
+//! 1. List the caller's children, newest first. Hold each, stop it at once, and then its children.
+//!    A process that forks and exits without pause has forked already when it is listed, so its
+//!    child must be stopped in time. If the pidfd tells the parent (Linux 6.13), nothing else is
+//!    read in between.
 //! 2. Freeze and kill what was found, wait, and start again.
-//! 3. When no child is left alive: list, look at every entry and see it dead, list again. If both lists
-//!    are equal, no child lived and none came or went. If orphans are given to the caller, no
-//!    descendant is left then.
+//! 3. When no child is left alive: list, look at every entry and see it dead, list again. If both
+//!    lists are equal, no child lived, and none came or went. If orphans are given to the caller,
+//!    no descendant is left then.
 
 use std::collections::HashSet;
 
@@ -23,26 +24,34 @@ use super::freeze::{Kin, add_members, freeze};
 use super::{Found, Kill, Selection, retry};
 
 impl Kill {
-    /// Kills the descendants of the calling process, and verifies that none is left.
+    /// Kills all descendants of the calling process, and verifies that none is left.
     ///
-    /// [`Coverage::Exact`](super::super::Coverage) if the caller is PID 1 or a child subreaper (prctl(2)
-    /// `PR_SET_CHILD_SUBREAPER`), for then orphans become its children and "no living child" proves
-    /// "no living descendant"; [`child::adopt_orphans`](super::super::child::adopt_orphans) makes it one.
-    /// A descendant whose own children are born into another PID namespace (pid_namespaces(7)) makes
-    /// it [`Coverage::BestEffort`](super::super::Coverage) all the same: orphans there are given to that namespace's init.
-    /// Otherwise orphans are init's: those in a session that a descendant leads are found, daemons in a
-    /// session of their own are not. The caller's children are not reaped, and it must not start any
-    /// meanwhile.
+    /// [`Coverage::Exact`](super::super::Coverage): the caller is pid 1 or a child subreaper
+    /// (prctl(2) `PR_SET_CHILD_SUBREAPER`), so orphans become its children, and "no living child"
+    /// proves "no living descendant". [`child::adopt_orphans`](super::super::child::adopt_orphans)
+    /// makes it a subreaper.
+    ///
+    /// [`Coverage::BestEffort`](super::super::Coverage): orphans become children of init. Those in
+    /// a session that a descendant leads are found. Daemons in a session of their own are not. The
+    /// same holds if the children of a descendant are born into another PID namespace
+    /// (pid_namespaces(7)), because orphans there are given to the init of that namespace.
+    ///
+    /// The caller must not start children meanwhile. Its children are not reaped. If one of them
+    /// was started into a container (nsenter(1), setns(2)), the container's init stays a survivor
+    /// until the caller reaps that child; see
+    /// [`Reason::StillExiting`](super::super::Reason::StillExiting).
     ///
     /// # Errors
-    /// `Survivors`: not all are gone. `Unproven`: all that were found are gone, but it is not sure that
-    /// all were found. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
+    /// `Survivors`: not all are gone. `Unproven`: all that were found are gone, but it is not
+    /// proven that all were found. `Proc` or `Io`: /proc cannot be used or read, and nothing was
+    /// sent.
     pub fn children(&self) -> Result<Report> {
         self.run(Children::default())
     }
 }
 
-/// Ends the descendants of the calling process: [`Kill::graceful`]`().`[`children`](Kill::children).
+/// Kills all descendants of the calling process:
+/// [`Kill::graceful`]`().`[`children`](Kill::children).
 ///
 /// # Errors
 /// As [`Kill::children`].
@@ -53,19 +62,18 @@ pub fn kill_all_children() -> Result<Report> {
 /// Every descendant of the calling process.
 #[derive(Default)]
 struct Children {
-    /// The caller is init or a subreaper.
+    /// The caller is init or a subreaper, so orphans are given to it.
     adopts: bool,
     kin: Kin,
-    /// Zombies that were looked at. They stay listed until they are reaped, and there may be
-    /// thousands of them.
+    /// Zombies that were seen. They stay listed until they are reaped, and there may be thousands.
     dead: HashSet<Pid>,
-    /// A descendant's children are born into another PID namespace, or it could not be told.
+    /// The children of a descendant are born into another PID namespace, or this could not be told.
     leaves_namespace: bool,
 }
 
 impl Children {
-    /// The caller's children, from the kernel's lists or by a scan of all parents. Those of the leader,
-    /// to whom orphans are given, come last, and the newest of them at the very end.
+    /// The caller's children, from the kernel's lists or by a scan of all parents. Those of the
+    /// leader come last, because orphans are given to it. The newest is at the very end.
     fn list(&self, targets: &mut Targets<'_>) -> Result<Vec<Pid>> {
         let proc = targets.proc()?;
         let failed = |e| Error::io("list the caller's children", e);
@@ -78,8 +86,8 @@ impl Children {
         }
     }
 
-    /// Adds the living children, newest first, and stops each at once, and then its children and so
-    /// on. Returns the list.
+    /// Adds the living children, newest first. Stops each at once, then its children and so on.
+    /// Returns the list.
     fn catch(&mut self, targets: &mut Targets<'_>) -> Result<Vec<Pid>> {
         let caller = targets.proc()?.caller();
         let listed = self.list(targets)?;
@@ -98,7 +106,8 @@ impl Children {
         Ok(listed)
     }
 
-    /// Whether the orphans of a target would come to the caller is asked while it is stopped.
+    /// Notes whether a target's orphans are given to another init than the caller's. The targets
+    /// are stopped, so the answer cannot change.
     fn look_at_namespaces(&mut self, targets: &mut Targets<'_>) -> Result<()> {
         if self.leaves_namespace || !self.adopts {
             return Ok(());
@@ -165,14 +174,14 @@ impl Selection for Children {
                 targets.kill_newest_first();
                 targets.wait(deadline, Outcome::Killed);
             } else if self.list(targets)? == listed {
-                // The numbers of zombies that were reaped may have been used again: so each one is
-                // looked at once more.
+                // A zombie may have been reaped, and its number used again. So each one is looked
+                // at once more.
                 self.dead.clear();
                 let before = targets.len();
                 let looked_at = self.catch(targets)?;
                 // No process in the list lived, and none came or went since.
                 if targets.len() == before && looked_at == listed && self.list(targets)? == listed {
-                    // What may not be signalled is a survivor, and may have forked.
+                    // A target that may not be signalled is a survivor, and may have forked.
                     return Ok(self.proof(targets.all_live().next().is_none()));
                 }
             }
@@ -183,9 +192,9 @@ impl Selection for Children {
     }
 }
 
-/// Adds a child and stops it. A half-born child of the caller (posix_spawn(3) in another thread) still
-/// shares the caller's memory: it is killed and not stopped, because its stopped parent thread can
-/// hold a lock of libc that is needed here.
+/// Adds a child and stops it. A child of the caller that is being spawned (posix_spawn(3) in
+/// another thread) still shares the caller's memory. It is killed and not stopped: while it is
+/// stopped, its parent thread may hold a lock of libc that is needed here.
 fn stop_at_once(targets: &mut Targets<'_>, parent: Pid, child: Pid) -> Result<Added> {
     let added = targets.add_child(parent, child)?;
     if added == Added::New {
@@ -198,7 +207,7 @@ fn stop_at_once(targets: &mut Targets<'_>, parent: Pid, child: Pid) -> Result<Ad
     Ok(added)
 }
 
-/// Stops the descendants of a target as they are listed by its leader, and so on.
+/// Stops the descendants of a target, as the leaders' lists show them.
 fn stop_descendants(targets: &mut Targets<'_>, root: Pid) -> Result<()> {
     let mut parents = vec![root];
     let (mut children, mut buf) = (Vec::new(), Vec::new());

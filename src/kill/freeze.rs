@@ -1,25 +1,26 @@
-//! Freezing a tree: stop its members and list them, until it is sure that none is missing.
+//! Freezing a tree: stop its members and list them, until it is certain that none is missing.
 //!
-//! 1. Send SIGSTOP to every member and to what children it is seen to have, without waiting. Most of
-//!    a fork storm is over before the first of its processes is waited for.
-//! 2. A pass: wait until a member is seen stopped, every thread of it, then list its children; so on
-//!    through all members; then look for members in the sessions and groups that are the tree's own
-//!    ([`Kin`]). What is found is stopped and visited in the same pass.
-//! 3. A pass is *quiet* if it found no new member, no listed child was reaped before it could be held,
-//!    and every member was still. It closes the tree if no process was born during it, or only
-//!    strangers were ([fork counter](Newest)).
-//! 4. On a machine that forks without pause the counter never rests: there two quiet passes in a row
-//!    close the tree. That is no proof against chains of processes that fork and exit, so the
+//! 1. Send SIGSTOP to every member and to the children that it is seen to have, without waiting.
+//!    Most of a fork storm ends before the first of its processes is waited for.
+//! 2. A pass: wait until a member is seen stopped, every thread of it, then list its children. Do
+//!    this for all members. Then look for members in the sessions and groups of the tree ([`Kin`]).
+//!    What is found is stopped and visited in the same pass.
+//! 3. A pass is *quiet* if it found no new member, every list was its parent's own, no listed child
+//!    was reaped before it was held, and every member was still. A quiet pass closes the tree if no
+//!    process was born during it, or only strangers were ([fork counter](Newest)). The coverage is
+//!    `Exact` if that is also true for the time since the call began, and `BestEffort` if not.
+//! 4. On a machine that forks without pause the counter never rests. There two quiet passes in a
+//!    row close the tree. That is no proof against chains of processes that fork and exit, so the
 //!    coverage is `BestEffort`.
 //!
-//! Invariant: a process that is seen stopped forks no more, so the children listed after that are all
-//! it has. A member in state D is not still, because SIGSTOP does not abort a fork that is under way.
-//! Two cases of D remain:
+//! Invariant: a process that is seen stopped forks no more, so the children that are listed after
+//! that are all it has. A member in state D is not still, because SIGSTOP does not abort a fork
+//! that is under way. Two cases of D remain:
 //!
-//! - A vfork(2) parent sleeps in D until its child has executed or exited. It is still if that child
-//!   is a member.
-//! - A member that is in D when the time is over gets SIGKILL, which does abort a fork; see
-//!   [`end_forks`].
+//! - A vfork(2) parent sleeps in D until its child has called execve(2) or exited. It is still if
+//!   that child is a member.
+//! - A member that is in D when the time is over gets SIGKILL, which aborts a fork; see
+//!   [`end_forks`]. The coverage is `BestEffort`.
 
 use std::time::Duration;
 
@@ -38,15 +39,15 @@ mod listing;
 pub(super) use kin::Kin;
 pub(super) use listing::{Listing, add_members};
 
-/// What came of one pass.
+/// The result of one pass.
 struct Pass {
-    /// Nothing new was found, and all but the next were still.
+    /// Nothing new was found, and no member was running. Members in state D are not counted here.
     is_quiet: bool,
-    /// The members in state D that are no vfork(2) parents of members.
+    /// The members in state D that are not vfork(2) parents of members.
     uninterruptible: Vec<usize>,
 }
 
-/// Stops all live targets and their kin, which are added as they are found. `since` is what the fork
+/// Stops all live targets and their kin, and adds the kin as targets. `since` is what the fork
 /// counter showed when the call began.
 pub(super) fn freeze(
     targets: &mut Targets<'_>,
@@ -87,7 +88,7 @@ pub(super) fn newest(targets: &mut Targets<'_>) -> Result<Newest> {
     newest.map_err(|e| Error::io("read the number of the newest process", e))
 }
 
-/// `None`: the time was over before the pass was.
+/// Makes one pass. `None`: the time was over before it ended.
 fn pass(targets: &mut Targets<'_>, kin: &mut Kin, deadline: Deadline) -> Result<Option<Pass>> {
     let mut pass = Pass {
         is_quiet: true,
@@ -97,7 +98,7 @@ fn pass(targets: &mut Targets<'_>, kin: &mut Kin, deadline: Deadline) -> Result<
     let mut index = 0;
     loop {
         while index < targets.len() {
-            // A storm makes a pass too long to be gone through when there is no time left.
+            // In a storm a pass takes too long to be finished after the deadline.
             if targets.live(index).is_some() && deadline.has_passed() {
                 return Ok(None);
             }
@@ -111,7 +112,7 @@ fn pass(targets: &mut Targets<'_>, kin: &mut Kin, deadline: Deadline) -> Result<
     }
 }
 
-/// Sees a member stopped, and adds and stops its children.
+/// Waits until a member is seen stopped, and adds and stops its children.
 fn visit(
     targets: &mut Targets<'_>,
     kin: &mut Kin,
@@ -125,7 +126,7 @@ fn visit(
     };
     let seen = targets.await_stopped(index, deadline)?;
     let stillness = seen.stillness;
-    // A member that may not be signalled is a survivor anyway. Waiting for it to stop is in vain.
+    // A member that may not be signalled is a survivor anyway. It would never stop.
     pass.is_quiet &= stillness != Stillness::Running || targets.is_doubtful(index);
     if seen.session == parent.get() {
         kin.note_leader(targets, index)?;
@@ -157,11 +158,11 @@ fn visit(
     Ok(())
 }
 
-/// Sends SIGKILL to members in state D. True: none of them has a child that is not known.
+/// Sends SIGKILL to members in state D. True: it is proven that none of them has an unknown child.
 ///
-/// It is proven so: the threads of a member have not run while its children were listed, so no fork
-/// of theirs came to its end meanwhile. A fork that ended between the list and SIGKILL was given its
-/// number in that time, and the counter would have moved.
+/// The proof: the threads of a member have not run while its children were listed, so none of their
+/// forks ended meanwhile. A fork that ended between the list and SIGKILL got its number in that
+/// time, so the counter would have moved.
 fn end_forks(targets: &mut Targets<'_>, kin: &mut Kin, members: &[usize]) -> Result<bool> {
     let before = newest(targets)?;
     let mut listing = Listing::default();
@@ -183,8 +184,8 @@ fn times_run(targets: &mut Targets<'_>, pid: Pid) -> Result<Vec<(Pid, u64)>> {
     times.map_err(|e| Error::io(format!("read process {}", pid.get()), e))
 }
 
-/// Whether each thread in state D may be in vfork(2): there are as many children that share the
-/// process's memory, and they are members. kcmp(2) may be forbidden; then it is not known.
+/// Whether each thread in state D may be in vfork(2): as many children share the memory of the
+/// process, and all of these are members. If kcmp(2) is forbidden, the answer is no.
 fn is_vfork_parent(targets: &mut Targets<'_>, parent: Pid, children: &[Pid]) -> Result<bool> {
     let threads = targets.proc()?.process(parent).count_in_state('D');
     let threads = threads.map_err(|e| Error::io(format!("read process {}", parent.get()), e))?;
@@ -194,9 +195,10 @@ fn is_vfork_parent(targets: &mut Targets<'_>, parent: Pid, children: &[Pid]) -> 
     Ok(children.iter().filter(shares).count() >= threads)
 }
 
-/// Sends SIGSTOP to all live targets and to what descendants they are seen to have, without waiting.
+/// Sends SIGSTOP to all live targets and to the descendants that they are seen to have, without
+/// waiting.
 fn stop_seen(targets: &mut Targets<'_>, deadline: Deadline) -> Result<()> {
-    /// For one look at a tree that is not a storm, however little time was given.
+    /// Enough for one look at a tree that is not a storm, even if less time was given.
     const AT_LEAST: Duration = Duration::from_millis(50);
     let at_least = Deadline::after(AT_LEAST);
     for index in 0..targets.len() {
@@ -206,7 +208,7 @@ fn stop_seen(targets: &mut Targets<'_>, deadline: Deadline) -> Result<()> {
     let mut index = 0;
     while index < targets.len() {
         if let Some(parent) = targets.live(index) {
-            // The more processes of a storm still run, the less of the machine is left to us.
+            // The running processes of a storm take the time of this thread.
             if deadline.has_passed() && at_least.has_passed() {
                 break;
             }

@@ -1,4 +1,9 @@
 //! Process groups, signalled as wholes, and jobs: groups with all descendants of their members.
+//!
+//! 1. Refuse all groups if one holds a process that is spared. Open each group.
+//! 2. Signal each group as a whole. No member escapes that by forking.
+//! 3. Look for members in /proc. They are held only to be verified and reported.
+//! 4. Repeat steps 2 and 3 with SIGKILL until no new member is found.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,29 +21,29 @@ use super::{Found, Kill, Selection};
 impl Kill {
     /// Kills process groups and verifies that no member is left, under one deadline for all.
     ///
-    /// A group is signalled as a whole, which no member outruns by forking. It is empty when no member
-    /// is left that is not gone: zombies do not count, and the leader may be long gone. If the
-    /// leader has not been reaped, a pidfd of it makes sure that no later group of the same number is
-    /// hit. A group without members is no error. The report names processes, not groups.
+    /// A group is signalled as a whole, and no member escapes that by forking. It is empty when
+    /// every member is gone: zombies do not count. If the leader was not reaped when the call
+    /// began, a pidfd of it makes sure that no later group of the same number is hit. A group
+    /// without members is no error. The report names processes, not groups.
     ///
     /// # Errors
-    /// `Refused`: one of the numbers is 0, 1, above `i32::MAX`, or the group of the caller or of one of
-    /// its ancestors; then nothing is sent to any. `Survivors`: not all members are gone. `Unproven`:
-    /// more may be left than were found. `Proc` or `Io`: /proc cannot be used or
-    /// read, or no descriptor is free, and nothing was sent.
+    /// `Refused`: one of the numbers is 0, 1 or above `i32::MAX`, or a group holds the caller or
+    /// one of its ancestors; then nothing is sent to any. `Survivors`: not all members are gone.
+    /// `Unproven`: more may be left than were found. `Proc` or `Io`: /proc cannot be used or read,
+    /// or no descriptor is free, and nothing was sent.
     ///
     /// # Kernel versions
-    /// Linux 6.9 for signals to a group by pidfd; before it, kill(2).
+    /// Linux 6.9 for signals to a group by pidfd. Before it, kill(2) sends them.
     pub fn groups(&self, pgids: &[u32]) -> Result<Report> {
         self.run(Groups::of(pgids))
     }
 
-    /// Kills process groups, and every descendant of a member wherever it went, and verifies that they
-    /// are gone.
+    /// Kills process groups and every descendant of a member, and verifies that they are gone.
     ///
-    /// The groups are stopped as wholes before SIGKILL, then the tree of each member is frozen and
-    /// killed as by [`Kill::tree`], under one deadline for all. A descendant is a member also if it
-    /// left the group; other processes are not. A group without members is no error.
+    /// Before SIGKILL the groups are stopped as wholes. Then the tree of each member is frozen and
+    /// killed as by [`Kill::tree`], under one deadline for all. A descendant belongs to the job
+    /// even if it left the group. Other processes are left alone. A group without members is no
+    /// error.
     ///
     /// # Errors
     /// As [`Kill::groups`] and [`Kill::tree`].
@@ -60,10 +65,10 @@ impl Kill {
     }
 }
 
-/// Ends a process group: [`Kill::graceful`]`().`[`groups`](Kill::groups)`(&[pgid])`.
+/// Kills a process group: [`Kill::graceful`]`().`[`groups`](Kill::groups)`(&[pgid])`.
 ///
-/// A group without members is no error: if the child was not given a group of its own, its pid names
-/// none, and the child lives on.
+/// A group without members is no error. If a child has no group of its own, its pid names no group,
+/// and the child lives on.
 ///
 /// # Errors
 /// As [`Kill::groups`].
@@ -83,13 +88,13 @@ pub fn kill_process_group(pgid: u32) -> Result<Report> {
     Kill::graceful().groups(&[pgid])
 }
 
-/// Process groups.
+/// Process groups that will be killed.
 struct Groups<'a> {
     pgids: &'a [u32],
     groups: Vec<Arc<ProcessGroup>>,
-    /// Those in which a zombie was seen, which keeps the number in use.
+    /// The groups in which a zombie was seen. A zombie keeps the number in use.
     with_zombies: HashSet<Pid>,
-    /// The first signal was sent, on which members may have been forked.
+    /// The first signal was sent. Members may have forked on it.
     was_signalled: bool,
 }
 
@@ -145,12 +150,13 @@ impl Selection for Groups<'_> {
 
     fn signal(&mut self, targets: &mut Targets<'_>, from: usize, signals: &[i32]) {
         self.was_signalled = true;
-        // Those forked since the last time were not there then; the others need it only once.
+        // The first time the groups are signalled as wholes. After that only new members need the
+        // signal.
         match from {
             0 => {
                 for group in &self.groups {
                     for &signal in signals {
-                        // EPERM: no member may be signalled, which shows below.
+                        // `EPERM`: no member may be signalled. Signal 0 notes that for each below.
                         group.signal(signal).unwrap_or(false);
                     }
                 }
@@ -162,12 +168,13 @@ impl Selection for Groups<'_> {
 
     fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
         if self.was_signalled {
-            // For the report alone: they are killed in any case. An error is met again below.
+            // This look is only for the report: they are killed in any case. The loop meets an
+            // error again.
             self.find(targets, deadline).unwrap_or(Found::NOTHING);
         }
         loop {
             for group in &self.groups {
-                // EPERM shows below, member by member.
+                // `EPERM` is noted below for each member.
                 group.signal(SIGKILL).unwrap_or(false);
             }
             targets.kill_newest_first();
@@ -182,13 +189,13 @@ impl Selection for Groups<'_> {
                 });
             }
         }
-        // A number that is in use by no process we can see is in use by a hidden one.
+        // If no visible process uses the number, a hidden one does.
         let is_empty = |group: &Arc<ProcessGroup>| {
             matches!(group.signal(0), Ok(false)) || self.with_zombies.contains(&group.pgid)
         };
         let has_survivors = targets.all_live().next().is_some();
         let is_complete = has_survivors || self.groups.iter().all(is_empty);
-        // Beside a zombie that is seen there may be a process that is not.
+        // Beside a visible zombie there may be a hidden process.
         let is_exact = self.with_zombies.is_empty() || !targets.is_partial()?;
         Ok(Proof {
             coverage: match is_exact {
@@ -200,7 +207,7 @@ impl Selection for Groups<'_> {
     }
 }
 
-/// Groups that may be killed, each once: none holds a process that is spared.
+/// Opens groups that may be killed, each once. Refuses all if one holds a process that is spared.
 pub(super) fn groups_to_kill(
     pgids: &[u32],
     targets: &mut Targets<'_>,
@@ -213,7 +220,7 @@ pub(super) fn groups_to_kill(
     let mut buf = Vec::new();
     let mut spared: Vec<Pid> = targets.ancestors().into_iter().collect();
     spared.extend([pid_of(1)?, pid_of(std::process::id())?]);
-    // The first bad one refuses them all, and nothing has been sent yet.
+    // The first bad group refuses them all. Nothing has been sent yet.
     for pid in spared {
         let Some(reason) = targets.spared_reason(pid) else {
             continue;
@@ -237,7 +244,7 @@ pub(super) fn groups_to_kill(
     named.into_iter().map(&mut open).collect()
 }
 
-/// As [`groups_to_kill`], of one.
+/// As [`groups_to_kill`], for one group.
 pub(crate) fn group_to_kill(pgid: u32) -> Result<Arc<ProcessGroup>> {
     let mut targets = Targets::sparing(Spared::new(false), Ppoll);
     let mut groups = groups_to_kill(&[pgid], &mut targets)?;

@@ -1,16 +1,17 @@
-//! Whatever a search finds, until it finds nothing.
+//! What a search finds, until it finds nothing.
 //!
-//! 1. All that are found are stopped, and the search is repeated, until it finds nothing new. So
-//!    processes that start each other again lose.
-//! 2. They are killed and waited for.
-//! 3. The search is repeated until it is empty. An empty search is believed if no process was born
-//!    during it, or only strangers were ([fork counter](Newest)): then the coverage is `Exact`.
-//! 4. On a machine that forks without pause three empty searches in a row have to do, and the coverage
-//!    is `BestEffort`. That is no proof against chains of processes that fork and exit: each is gone
-//!    when a search gets to it. So the newest processes are looked at as they are born, for a moment
-//!    between the searches. If one of them matches, or a search met a newcomer (a process that matched
-//!    and was not there before, or was gone before it could be held), there may be a chain: then the
-//!    search is believed empty by the counter alone.
+//! 1. Stop all that are found, and search again, until nothing new is found. So processes that
+//!    start each other again lose.
+//! 2. Kill them, and wait for them.
+//! 3. Search until the search is empty. An empty search counts if no process was born during it, or
+//!    only strangers were ([fork counter](Newest)): then the coverage is `Exact`.
+//! 4. On a machine that forks without pause, three empty searches in a row count, and the coverage
+//!    is `BestEffort`. That is no proof against a chain of processes that fork and exit: each is
+//!    gone when the search reaches it. So between the searches the newest processes are looked at
+//!    for a moment, as they are born.
+//! 5. There may be a chain if one of these matches, or if a search met a newcomer: a process that
+//!    matched and was not there before, or that was gone before it was held. Then only the counter
+//!    proves that the search is empty.
 
 use std::collections::HashSet;
 use std::io;
@@ -33,21 +34,23 @@ mod directory;
 mod port;
 
 impl Kill {
-    /// Kills every process whose command line matches, as [`pids_matching`](super::super::pids_matching)
-    /// finds them, until none matches any more.
+    /// Kills every process whose command line matches, as
+    /// [`pids_matching`](super::super::pids_matching) finds them, until none matches.
     ///
-    /// All that match are stopped before the first gets SIGKILL, so that processes which start each
-    /// other again lose. Neither the caller nor its ancestors are ever signalled, nor are descendants
-    /// that do not match. If no process matches, that is no error.
+    /// All that match are stopped before the first gets SIGKILL, so processes that start each other
+    /// again lose. The caller is spared, and so are its ancestors unless [`Kill::even_ancestors`]
+    /// allows them. Descendants that do not match are left alone. If no process matches, that is no
+    /// error.
     ///
-    /// [`Coverage::Exact`](super::super::Coverage): no process was born during the last search, or only
-    /// strangers were. [`BestEffort`](super::super::Coverage): the machine kept forking, and three
-    /// searches in a row found none.
+    /// [`Coverage::Exact`](super::super::Coverage): no process was born during the last search, or
+    /// only strangers were. [`BestEffort`](super::super::Coverage): the machine kept forking, and
+    /// three searches in a row found none.
     ///
     /// # Errors
-    /// `Pattern`: as [`pids_matching`](super::super::pids_matching). `Survivors`: some are not gone.
-    /// `Unproven`: all that were found are gone, but new ones keep coming, as of a chain of processes
-    /// that fork and exit. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
+    /// `Pattern`: as [`pids_matching`](super::super::pids_matching). `Survivors`: some are not
+    /// gone. `Unproven`: all that were found are gone, but new ones keep coming, as from a chain of
+    /// processes that fork and exit. `Proc` or `Io`: /proc cannot be used or read, and nothing was
+    /// sent.
     pub fn matching(&self, pattern: &str) -> Result<Report> {
         self.run(Search::of(ByPattern {
             pattern: Pattern::new(pattern)?,
@@ -55,16 +58,16 @@ impl Kill {
         }))
     }
 
-    /// Kills every process for which `keep` says true, as [`processes_where`](super::super::processes_where)
-    /// shows them, until there is none.
+    /// Kills every process for which `keep` says true, as
+    /// [`processes_where`](super::super::processes_where) shows them, until there is none.
     ///
-    /// All that are found are stopped before the first gets SIGKILL, as by [`Kill::matching`], and the
-    /// coverage is the same. Neither the caller nor its ancestors are ever signalled, nor are
-    /// descendants for which `keep` says false. `keep` is asked several times of each process; it must
-    /// not start any.
+    /// All that are found are stopped before the first gets SIGKILL, as by [`Kill::matching`], and
+    /// the coverage is the same. The caller is spared, and so are its ancestors unless
+    /// [`Kill::even_ancestors`] allows them. Descendants for which `keep` says false are left
+    /// alone. `keep` is called several times for each process. It must not start any.
     ///
     /// # Errors
-    /// As [`Kill::matching`], but for `Pattern`.
+    /// As [`Kill::matching`], without `Pattern`.
     ///
     /// ```no_run
     /// # use process_kill::Kill;
@@ -81,30 +84,31 @@ impl Kill {
     }
 }
 
-/// Kills whatever a search finds.
+/// Kills what a search finds.
 struct Search<M> {
     seek: M,
     /// Zombies that matched.
     dead: HashSet<Pid>,
     /// One search is done.
     has_searched: bool,
-    /// A process matched that was not there at the first search, or was gone before it could be held.
+    /// A newcomer was met: a process matched that was not there at the first search, or that was
+    /// gone before it was held.
     met_newcomer: bool,
     /// What the fork counter showed before the latest search.
     before: Newest,
     /// The latest search could tell of every process whether it matches.
     is_sure: bool,
-    /// What left the trees of those that were found.
+    /// The kin of the targets that left their trees.
     kin: Kin,
     /// What the fork counter showed when the call began.
     since: Newest,
-    /// The trees were closed whenever they were frozen.
+    /// How the trees were closed, all freezes together.
     trees: Proof,
 }
 
 /// What is looked for.
 trait Seek {
-    /// Descendants of what is found are to go too.
+    /// Descendants of what is found are killed too.
     const WITH_DESCENDANTS: bool = false;
 
     fn matches(&mut self, pid: Pid, proc: &Proc) -> io::Result<Match>;
@@ -120,7 +124,8 @@ trait Seek {
     }
 }
 
-/// Stops all live targets and waits until they are. What does not stop is killed all the same.
+/// Stops all live targets, and waits until they have stopped. A target that does not stop is killed
+/// all the same.
 fn stop(targets: &mut Targets<'_>, deadline: Deadline) -> Result<()> {
     for index in 0..targets.len() {
         targets.send_sigstop(index);
@@ -174,7 +179,7 @@ impl<M: Seek> Search<M> {
         }
     }
 
-    /// One search; true: there was a new target.
+    /// Searches once; true: there was a new target.
     fn search(&mut self, targets: &mut Targets<'_>) -> Result<bool> {
         let proc = targets.proc()?;
         proc.begin_scan();
@@ -195,7 +200,8 @@ impl<M: Seek> Search<M> {
                 }
                 Some(Match::No) | None => continue,
             }
-            // The number may have gone to another process since.
+            // The number may have gone to another process since, so the held process must match
+            // too.
             let added = targets.add_found(pid, |_, proc| {
                 Ok(self.seek.matches(pid, proc)? == Match::Yes)
             })?;
@@ -215,7 +221,7 @@ impl<M: Seek> Search<M> {
         Ok(is_new)
     }
 
-    /// Stops all that are found, until nothing new is.
+    /// Stops all that are found, until nothing new is found.
     fn stop_all(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<()> {
         loop {
             if M::WITH_DESCENDANTS {
@@ -230,7 +236,7 @@ impl<M: Seek> Search<M> {
         }
     }
 
-    /// Whether the latest search was empty and no process was born during it that matches.
+    /// Whether the latest search was empty, and no process was born during it that matches.
     fn was_empty(&mut self, targets: &mut Targets<'_>) -> Result<bool> {
         let members: HashSet<Pid> = targets.all_live().collect();
         let mut members = members;
@@ -266,7 +272,7 @@ impl<M: Seek> Search<M> {
             let Some(newest) = proc.newest().ok().and_then(Newest::pid) else {
                 return Ok(());
             };
-            // An error says nothing of the newest process, and the next search meets it again.
+            // An error says nothing of the newest process. The next search meets it again.
             if seen.replace(newest) != Some(newest) && newest != proc.caller() {
                 let matches = self.seek.matches(newest, proc);
                 self.met_newcomer |= matches.is_ok_and(|matches| matches == Match::Yes);

@@ -1,14 +1,18 @@
 //! How to kill, and the one escalation loop: first signal, grace, SIGKILL, verify.
 //!
-//! What is to go is a [`Selection`]; each way to select has a file. The loop asks it in this order:
+//! What will be killed is a [`Selection`]. Each way to select has a file. The loop calls it in this
+//! order:
 //!
-//! 1. `start` adds the targets that were named. Nothing is sent before it has succeeded.
-//! 2. With a grace: `find` adds the others, `signal` sends the first signal, and the targets are waited
-//!    for. What was forked meanwhile is found and signalled too.
-//! 3. `kill` sends SIGKILL, waits, and says whether none was missed.
+//! 1. `start` adds the targets that were named.
+//! 2. With `at_most`: `find` adds the others, and the call ends if there are too many.
+//! 3. With a grace: `find` adds the others, `signal` sends the first signal, and the targets are
+//!    waited for. What was forked meanwhile is found and signalled too. If `find` is cut short by
+//!    its deadline, nothing gets the first signal.
+//! 4. `kill` sends SIGKILL, waits, and says whether all members were found.
 //!
-//! An error in step 2 or 3 comes after signals were sent: then the targets that are known are killed
-//! all the same, and the verdict says that it is not complete.
+//! An error in steps 1 and 2, or in the first search of step 3, ends the call: nothing was sent. A
+//! later error of `find` does not count, because `kill` meets it again. If `kill` fails, the known
+//! targets are killed all the same, and the verdict says that it is not complete.
 
 use std::time::Duration;
 
@@ -34,7 +38,7 @@ pub use tree::kill_tree_and_verify;
 
 /// How to kill: first signal, grace, SIGKILL, verify.
 ///
-/// Plain data: keep one and use it as often as you like.
+/// It is plain data: one value can be used many times.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -56,7 +60,7 @@ pub struct Kill {
 }
 
 impl Kill {
-    /// SIGKILL at once; verify within 2 s.
+    /// SIGKILL at once; verifies within 2 s.
     pub const fn now() -> Kill {
         Kill {
             first: SIGTERM,
@@ -67,36 +71,37 @@ impl Kill {
         }
     }
 
-    /// SIGTERM, then SIGCONT, for a stopped process acts on no other signal; up to 5 s of grace; then
-    /// SIGKILL, and verify within 2 s.
+    /// SIGTERM, up to 5 s of grace, SIGKILL; verifies within 2 s. SIGCONT follows SIGTERM, because
+    /// a stopped process acts on no signal but SIGKILL.
     pub const fn graceful() -> Kill {
         Kill::now().grace(Duration::from_secs(5))
     }
 
-    /// The signal that opens the grace, `1..=64`; SIGTERM unless set. With SIGKILL there is no grace.
+    /// Sets the first signal, `1..=64`; the default is SIGTERM. With SIGKILL there is no grace.
+    /// With any other number the call is `Refused`.
     pub const fn first_signal(mut self, signal: i32) -> Kill {
         self.first = signal;
         self
     }
 
-    /// How long the targets may take after the first signal; it ends when the last one is gone. With
-    /// zero SIGKILL is sent at once and the first signal is not; `Duration::MAX` means for ever. If the
-    /// targets have to be searched, what that takes beyond 50 ms counts into it.
+    /// Sets how long the targets may take after the first signal. The grace ends early when the
+    /// last one is gone. With zero, SIGKILL is sent at once and the first signal is not sent.
+    /// `Duration::MAX` means for ever. Search time above 50 ms is deducted from the grace.
     pub const fn grace(mut self, grace: Duration) -> Kill {
         self.grace = grace;
         self
     }
 
-    /// How long after SIGKILL the targets may take to be gone. It ends when the last one is gone;
-    /// `Duration::MAX` means for ever.
+    /// Sets how long the targets may take to be gone after SIGKILL. The wait ends early when the
+    /// last one is gone. `Duration::MAX` means for ever.
     pub const fn verify_within(mut self, verify: Duration) -> Kill {
         self.verify = verify;
         self
     }
 
-    /// The blast radius: if more than this many targets are found, nothing is sent to any
-    /// (`ErrorKind::TooMany`). Whatever is gone already does not count, and neither does what is forked
-    /// after the first signal or stop.
+    /// Limits the blast radius: if more than this many targets are found, nothing is sent to any
+    /// (`ErrorKind::TooMany`). Targets that are gone already do not count. Neither do processes
+    /// that are forked after the first signal or stop.
     ///
     /// ```
     /// # use process_kill::{ErrorKind, Kill};
@@ -113,9 +118,11 @@ impl Kill {
         self
     }
 
-    /// The ancestors of the caller may be hit too, for a child that watches its parent. Without this
-    /// they are spared: naming one is a survivor ([`Reason::Ancestor`]), a search passes over them, and
-    /// a group or cgroup that holds one is refused. The caller itself and init are always spared.
+    /// Allows killing ancestors of the caller, for a child that watches its parent.
+    ///
+    /// Without this they are spared. Naming one makes it a survivor ([`Reason::Ancestor`]), a
+    /// search passes over them, and a group or cgroup that holds one is refused. The caller itself
+    /// and init are always spared. A tree that holds the caller is never killed.
     pub const fn even_ancestors(mut self) -> Kill {
         self.even_ancestors = true;
         self
@@ -123,25 +130,27 @@ impl Kill {
 
     /// Kills these processes and verifies that they are gone, under one deadline for all.
     ///
-    /// All of them are pinned before the first is signalled, so a pid that is given to another
-    /// process meanwhile is not signalled. A bad number does not protect the others: it comes back
-    /// as a survivor while they are killed. The caller's own children are not reaped.
+    /// All of them are held before the first is signalled, so a process that gets one of the pids
+    /// meanwhile is not signalled. A bad number does not protect the others: it comes back as a
+    /// survivor, and the others are killed. The caller's own children are not reaped.
     ///
     /// # Errors
     /// `Survivors`: not all are gone, or some were refused: 0, 1, numbers above `i32::MAX`, the
-    /// caller, threads, kernel threads. `Refused`: the first signal is not in `1..=64`.
+    /// caller, its ancestors, threads, kernel threads. `Refused`: the first signal is not in
+    /// `1..=64`.
     ///
     /// # Kernel versions
-    /// Linux 5.3 for pidfds. Where there are none, kill(2) and /proc do, and a pid that is used again
-    /// within one clock tick cannot be told apart.
+    /// Linux 5.3 for pidfds. Without them kill(2) and /proc replace them, and a pid that is used
+    /// again within one clock tick cannot be told apart.
     pub fn pids(&self, pids: &[u32]) -> Result<Report> {
         self.run(Named(pids.iter().map(|&pid| (pid, None))))
     }
 
-    /// As [`Kill::pids`], but never a successor that got the same pid: such a target is gone.
+    /// As [`Kill::pids`], but never kills a successor that got the same pid: then the target is
+    /// gone.
     ///
     /// # Errors
-    /// As [`Kill::pids`].
+    /// As [`Kill::pids`]. An identity of another PID namespace is a survivor (`Unverifiable`).
     pub fn processes(&self, ids: &[ProcessId]) -> Result<Report> {
         self.run(Named(ids.iter().map(|id| (id.pid(), Some(id)))))
     }
@@ -163,12 +172,12 @@ impl Kill {
 
     /// The one escalation: first signal, grace, SIGKILL, verify.
     fn escalate(&self, selection: &mut impl Selection, targets: &mut Targets<'_>) -> Result<Proof> {
-        /// How long the search may take before it counts into the grace.
+        /// The search time that is not deducted from the grace.
         const UNCOUNTED: Duration = Duration::from_millis(50);
         self.check()?;
         selection.start(targets)?;
         if self.most < usize::MAX {
-            /// How long members without end are counted.
+            /// The limit of a count that would never end.
             const COUNTING: Duration = Duration::from_secs(2);
             selection.find(targets, Deadline::after(COUNTING))?;
             if targets.all_live().count() > self.most {
@@ -190,8 +199,7 @@ impl Kill {
                 if deadline.has_passed() {
                     break;
                 }
-                // What was forked meanwhile is due the first signal too. An error here is met again
-                // below, where it counts.
+                // What was forked meanwhile gets the first signal too. `kill` meets an error again.
                 found = selection.find(targets, deadline).unwrap_or(Found::NOTHING);
                 if targets.len() == signalled {
                     break;
@@ -199,8 +207,8 @@ impl Kill {
             }
         }
         let deadline = Deadline::after(self.verify);
-        // If something cannot be read once signals were sent, the rest is unverified. What is known
-        // is killed all the same.
+        // If something cannot be read now, the call is not complete. The known targets are killed
+        // all the same.
         Ok(selection.kill(targets, deadline).unwrap_or_else(|_| {
             targets.signal(0, &[SIGKILL]);
             targets.wait(deadline, Outcome::Killed);
@@ -209,8 +217,8 @@ impl Kill {
     }
 }
 
-/// Repeats what failed for a reason that may pass, as the lack of a descriptor, until the deadline:
-/// as long as the targets are stopped, nothing is lost by that.
+/// Repeats an attempt until the deadline, if it failed for a reason that may pass, such as a full
+/// descriptor table. The targets are stopped meanwhile, so nothing is lost.
 fn retry<T>(deadline: Deadline, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(20));
     loop {
@@ -223,12 +231,12 @@ fn retry<T>(deadline: Deadline, mut attempt: impl FnMut() -> Result<T>) -> Resul
     }
 }
 
-/// What came of a search.
+/// The result of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Found {
     /// There was a target that was not known before.
     is_new: bool,
-    /// False: it was cut short by its deadline.
+    /// False: its deadline cut it short.
     is_complete: bool,
 }
 
@@ -239,23 +247,23 @@ impl Found {
     };
 }
 
-/// What is to go: how its members are found and killed.
+/// What will be killed: how its members are found and killed.
 trait Selection {
-    /// Adds those that were named.
+    /// Adds the targets that were named.
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()>;
 
-    /// Adds the members that are not yet known, until the deadline if there can be members without
-    /// end.
+    /// Adds the members that are not yet known. Stops at the deadline, because some selections grow
+    /// as fast as they are read.
     fn find(&mut self, _: &mut Targets<'_>, _: Deadline) -> Result<Found> {
         Ok(Found::NOTHING)
     }
 
-    /// Sends these to all members, from one on.
+    /// Sends these to all members, from one index on.
     fn signal(&mut self, targets: &mut Targets<'_>, from: usize, signals: &[i32]) {
         targets.signal(from, signals);
     }
 
-    /// SIGKILL to all, and waits until they are gone.
+    /// Sends SIGKILL to all, and waits until they are gone.
     fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof>;
 }
 
@@ -275,10 +283,11 @@ impl<'a, I: Iterator<Item = (u32, Option<&'a ProcessId>)>> Selection for Named<'
     }
 }
 
-/// Sends SIGKILL to each and verifies within 2 s that they are gone: [`Kill::now`]`().`[`pids`](Kill::pids).
+/// Kills these processes and verifies within 2 s that they are gone:
+/// [`Kill::now`]`().`[`pids`](Kill::pids).
 ///
 /// `Ok`: all are gone, and with them their descriptors, locks, ports and memory. The caller's own
-/// children stay zombies for `Child::wait` to reap.
+/// children stay zombies until `Child::wait` reaps them.
 ///
 /// # Errors
 /// As [`Kill::pids`].
@@ -293,16 +302,17 @@ pub fn sigkill_pids_and_verify(pids: &[u32]) -> Result<Report> {
     Kill::now().pids(pids)
 }
 
-/// Whether every thread of the process that has this pid has ended, or no process has it: what
-/// `kill(pid, 0)` does not tell, because that calls a zombie alive. Nothing is sent. Anyone may be
-/// asked for, init included.
+/// Whether every thread of the process that has this pid has ended, or no process has the pid.
 ///
-/// A pid names whichever process has it now. Use [`ProcessId::is_gone`] for a certain one.
+/// A zombie is gone; `kill(pid, 0)` calls it alive. Nothing is sent. Every process can be asked
+/// about, init too.
+///
+/// A pid names the process that has it now. [`ProcessId::is_gone`] asks about one certain process.
 ///
 /// # Errors
-/// `Refused`: 0, above `i32::MAX`, or the number of a thread. `Io`: it could not be told, for example
-/// without pidfds where /proc hides the process. `Proc`: without pidfds /proc is needed, and cannot be
-/// used.
+/// `Refused`: 0, above `i32::MAX`, or the number of a thread. `Io`: the kernel did not tell, for
+/// example because there are no pidfds and /proc hides the process. `Proc`: there are no pidfds,
+/// and /proc cannot be used.
 ///
 /// ```
 /// let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
@@ -325,18 +335,18 @@ pub fn is_gone(pid: u32) -> Result<bool> {
         Pin::Refused(_) | Pin::NoRoom => Err(std::io::ErrorKind::Unsupported.into()),
     };
     gone.or_else(|e| {
-        // If /proc is what is missing, say so.
+        // If /proc is missing, the error says so.
         Proc::open()?;
         let what = format!("tell whether process {} is gone", pid.get());
         Err(Error::io(what, e))
     })
 }
 
-/// Waits until all of these are gone and sends nothing. It may wait for anyone, init and kernel
-/// threads included.
+/// Waits until all of these are gone, and sends nothing. Every process can be waited for, also init
+/// and kernel threads.
 ///
 /// # Errors
-/// `Survivors`: not all are gone, or a number is 0, above `i32::MAX` or a thread's.
+/// `Survivors`: not all are gone; or a number is 0, above `i32::MAX`, or that of a thread.
 ///
 /// ```
 /// # use std::time::Duration;

@@ -1,4 +1,9 @@
 //! Whole trees: a root and all its descendants.
+//!
+//! 1. Add the roots, and the session and group that a root leads, even if it is a zombie.
+//! 2. First signal: list the tree, signal it, and list again at once, because a parent that ends
+//!    loses its children.
+//! 3. SIGKILL: freeze the tree (`freeze.rs`), kill it with its groups, and wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,28 +22,35 @@ use super::groups::groups_to_kill;
 use super::{Found, Kill, Selection, retry};
 
 impl Kill {
-    /// Kills a process and all its descendants and verifies that they are gone.
+    /// Kills a process and all its descendants, and verifies that they are gone.
     ///
-    /// The first signal goes to all that are found. Before SIGKILL the tree is frozen: each process is
-    /// stopped before its children are listed, until nothing new is found and no process was born
-    /// meanwhile. Processes that lost their parent belong to the tree if they are in a session that a
-    /// member leads, or led while it was a member. If the root is the caller's own child and leads its
-    /// group, so does that whole group, even if the root is a zombie by now. A process that shares
-    /// only a group with the tree may be a stranger and is left alone; see [`Kill::jobs`].
+    /// The first signal goes to all that are found. Before SIGKILL the tree is frozen: each process
+    /// is stopped before its children are listed, until nothing new is found and no process was
+    /// born meanwhile.
     ///
-    /// [`Coverage::Exact`](super::super::Coverage): no process was born, or only strangers were, from
-    /// the call until the tree was closed. [`BestEffort`](super::super::Coverage): the machine kept
-    /// forking, and two looks in a row found nothing new. A daemon that had left tree and session
-    /// before the call is not found either way; [`pids_with_env`](super::super::pids_with_env) or a
-    /// cgroup finds it.
+    /// A process that lost its parent belongs to the tree if it is in a session that a member
+    /// leads, or led while it was a member. If the root is the caller's own child and leads its
+    /// group, the orphans in that group belong too. Both hold even if the root is a zombie by now.
+    /// Any other process that shares only a group with the tree may be a stranger and is left
+    /// alone; see [`Kill::jobs`].
+    ///
+    /// [`Coverage::Exact`](super::super::Coverage): no process was born, or only strangers were,
+    /// from the call until the tree was closed. [`BestEffort`](super::super::Coverage): the machine
+    /// kept forking, and two looks in a row found nothing new. In both cases a daemon that left
+    /// tree and session before the call is not found.
+    /// [`pids_with_env`](super::super::pids_with_env) or a cgroup finds it.
     ///
     /// Nothing is left stopped, whatever the outcome. Parents see their children stop (`SIGCHLD`,
     /// waitpid(2) with `WUNTRACED`).
     ///
+    /// A container's init stays a survivor while a process that was started into the container from
+    /// outside is a zombie; see [`Reason::StillExiting`].
+    ///
     /// # Errors
-    /// `Refused`: `root` is 0, 1, above `i32::MAX`, the caller or one of its ancestors. `Survivors`:
-    /// not all are gone. `Unproven`: all that were found are gone, but it is not sure that all were
-    /// found. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
+    /// `Refused`: `root` is 0, 1, above `i32::MAX`, the caller or one of its ancestors.
+    /// `Survivors`: not all are gone. `Unproven`: all that were found are gone, but it is not
+    /// proven that all were found. `Proc` or `Io`: /proc cannot be used or read, and nothing was
+    /// sent.
     ///
     /// ```
     /// let mut sh = std::process::Command::new("sh").args(["-c", "sleep 60 & sleep 60"]).spawn()?;
@@ -51,16 +63,19 @@ impl Kill {
         self.run(Tree::of(What::Root(root), Kin::default()))
     }
 
-    /// Kills several processes, each with its tree as [`Kill::tree`] does, under one deadline, and never
-    /// a successor that got the same pid. A root that is gone is no error; what is left of its session
-    /// is found only while it is a zombie.
+    /// Kills several processes, each with its tree as [`Kill::tree`] does, under one deadline.
+    /// Never kills a successor that got the same pid.
     ///
-    /// This is the call for a supervisor that comes back after a crash and reads from a pid file what
-    /// its former life started. [`Kill::tree`] of a pid that was written down may hit a successor.
+    /// A root that is gone is no error. If it is a zombie, what is left of its session, and of its
+    /// group if it is the caller's own child, is found. If it was reaped, its children that
+    /// outlived it are not found.
+    ///
+    /// This is the call for a supervisor that starts again after a crash and reads from a pid file
+    /// what it had started before. [`Kill::tree`] of a pid from a file may hit a successor.
     ///
     /// # Errors
-    /// As [`Kill::tree`], but a root that is init, the caller or an ancestor is a survivor, as is one of
-    /// another PID namespace (`Unverifiable`).
+    /// As [`Kill::tree`], but a root that is init, the caller or an ancestor is a survivor, and so
+    /// is a root of another PID namespace (`Unverifiable`).
     ///
     /// ```
     /// # use process_kill::{Kill, ProcessId};
@@ -118,7 +133,7 @@ struct Tree<'a> {
 enum What<'a> {
     Root(u32),
     Roots(&'a [ProcessId]),
-    /// All members of groups.
+    /// All members of these groups.
     Jobs(&'a [u32]),
 }
 
@@ -141,7 +156,7 @@ impl<'a> Tree<'a> {
         let reason = match root {
             _ if root.is_init() => Some(Reason::Init),
             _ if root == proc.caller() => Some(Reason::Caller),
-            // Whatever `even_ancestors` says: its tree holds the caller.
+            // Refused even with `even_ancestors`, because its tree holds the caller.
             _ if !is_own_child && targets.ancestors().contains(&root) => Some(Reason::Ancestor),
             _ => None,
         };
@@ -152,9 +167,9 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// The session that the root leads is the tree's own, and so is its group if the caller made it:
-    /// if the root is the caller's own child. Both also if the root is a zombie, which keeps its
-    /// number.
+    /// Notes the session that the root leads, and the group that it leads if the root is the
+    /// caller's own child: then the caller made that group. Both are also noted if the root is a
+    /// zombie, which keeps its number.
     fn own_what_the_root_leads(
         &mut self,
         root: Pid,
@@ -181,7 +196,7 @@ impl<'a> Tree<'a> {
             return Ok(());
         }
         let group = Arc::new(targets.open_group(root)?);
-        // The same again, so the number was the root's when the group was opened under it.
+        // The root still leads the same, so the number was its own when the group was opened.
         if (leads_group, leads_session) == led(targets)? && !group.was_replaced() {
             if leads_group {
                 self.kin.add_group_of_root(&group);
@@ -235,15 +250,15 @@ impl Selection for Tree<'_> {
     fn signal(&mut self, targets: &mut Targets<'_>, from: usize, signals: &[i32]) {
         const TIME: Duration = Duration::from_millis(50);
         targets.signal(from, signals);
-        // What was forked between the listing and the signal is lost if its parent obeys, so it is
-        // listed at once. It is not signalled yet: a handler may have forked it to clean up. An error
-        // is met again when the tree is frozen.
+        // A child that was forked between the listing and the signal is lost if its parent ends, so
+        // it is listed at once. It gets no signal yet, because a handler may have forked it to
+        // clean up. The freeze meets an error again.
         self.find(targets, Deadline::after(TIME))
             .unwrap_or(Found::NOTHING);
     }
 
     fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
-        // The rest is for them to be gone.
+        // The rest of the time is for the wait until they are gone.
         let frozen_by = deadline.three_quarters();
         let proof = retry(frozen_by, || {
             freeze(targets, &mut self.kin, self.since, frozen_by)

@@ -1,20 +1,20 @@
-//! What a process shows across execve(2) and exit: its command line, environment, program and
+//! What a process shows during execve(2) and exit: its command line, environment, program and
 //! working directory.
 //!
-//! Which task still has them:
+//! `cmdline` and `environ` are its texts, `exe` and `cwd` its links. Which task still has them:
 //!
 //! | the process | its text | its links |
 //! |---|---|---|
 //! | runs | the leader's | the leader's |
 //! | is in execve(2), memory map new | blank until the last step | the leader's |
-//! | was forked, not yet executed | its parent's | its parent's |
+//! | was forked, before execve(2) | its parent's | its parent's |
 //! | leader has exited, threads run | a live thread's | a live thread's |
-//! | is exiting, memory map gone | blank for good | none |
-//! | is a zombie or a kernel thread | blank for good | none |
+//! | is exiting, memory map gone | stays blank | none |
+//! | is a zombie or a kernel thread | stays blank | none |
 //!
-//! No descriptor tells when execve(2) is done, so it is waited for by looking again. All waiting
-//! between two calls of [`Proc::begin_scan`] shares [`PATIENCE`]. An exiting process can be stuck for
-//! ever and is never waited for.
+//! No descriptor tells when execve(2) is done, so the reader looks again and again. All pauses
+//! between two calls of [`Proc::begin_scan`] share [`PATIENCE`]. An exiting process can be stuck
+//! for ever, so it gets at most one pause.
 
 use std::ffi::OsStr;
 use std::io;
@@ -28,16 +28,18 @@ use super::dir::{Link, ProcessDir};
 use super::stat::whole;
 use super::{Proc, is_absent};
 
-/// How long one scan waits in all. An execve(2) takes well below a millisecond, but its parent is
-/// woken before it is done: more than half of all children are in it right after `Command::spawn`.
+/// How long one scan pauses in all. An execve(2) takes far less than a millisecond, but it wakes
+/// its parent before it is done: more than half of all children are in it right after
+/// `Command::spawn`.
 const PATIENCE: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// How long a forked child of the caller may be about to call execve(2). The child of a plain fork(2)
-/// shows the caller's text for good. All of them grow older together, however many there are.
+/// How long a forked child of the caller counts as being about to call execve(2). The child of a
+/// plain fork(2) shows the caller's text for as long as it lives. All such children age together,
+/// so the pauses for them do not add up.
 const FORK_AGE: Duration = Duration::from_millis(30);
 
-/// What execve(2) sets up in its last step.
+/// A text that execve(2) sets up in its last step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Text {
     /// `cmdline`, proc_pid_cmdline(5).
@@ -46,45 +48,45 @@ pub(crate) enum Text {
     Environment,
 }
 
-/// What came of reading a [`Text`].
+/// The result of reading a [`Text`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {
     /// There is no such process.
     Absent,
-    /// This is its text.
+    /// The text is its own.
     Settled,
-    /// It was still in execve(2), or about to be, when the patience was over.
+    /// It was in execve(2), or about to call it, until the patience was used up.
     Unsettled,
 }
 
-/// Where a process works, or what it runs.
+/// Where a process works, or which program it runs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// As the process has it. A deleted file: the path it had.
+    /// The path that the process shows. If the file was deleted: the path it had.
     pub(crate) path: PathBuf,
     is_deleted: bool,
 }
 
 impl Proc {
-    /// From here on the patience is whole again.
+    /// Starts a scan with its full patience.
     pub(crate) fn begin_scan(&self) {
         self.waited.set(Duration::ZERO);
     }
 
-    /// Waits a moment; false: the patience is over.
+    /// Pauses; false: the patience is used up.
     pub(super) fn pause(&self) -> bool {
         if self.waited.get() >= PATIENCE {
             return false;
         }
         sys::sleep(PAUSE);
-        // Not as long as it took: on a busy machine a pause can take ten times as long.
+        // Counts the pause, not the time it took: on a busy machine that can be ten times as long.
         self.waited.set(self.waited.get() + PAUSE);
         true
     }
 }
 
 impl ProcessDir<'_> {
-    /// Reads a text into `buf`. If it holds nothing but NULs, `stat` holds the line of
+    /// Reads a text into `buf`. If the text is empty or all NULs, `stat` then holds the line of
     /// proc_pid_stat(5).
     pub(crate) fn text(
         &self,
@@ -92,12 +94,12 @@ impl ProcessDir<'_> {
         buf: &mut Vec<u8>,
         stat: &mut Vec<u8>,
     ) -> io::Result<Reading> {
-        // The end of the environment, an address that is new with each program, and how often in a
-        // row nothing was read of it.
+        // The end of the environment (an address that is new with each program), and how many reads
+        // in a row were blank with that end.
         let mut blank = (0, 0);
         loop {
-            // Without a memory map there is no environment to open (`ESRCH` in newer kernels). `stat`
-            // says whether the process is there.
+            // Without a memory map there is no environment to open (`ESRCH` in newer kernels).
+            // `stat` says whether the process is there.
             if !self.read_text(text, buf)? {
                 buf.clear();
             }
@@ -109,7 +111,7 @@ impl ProcessDir<'_> {
             if !self.read(format_args!("stat"), stat)? {
                 return Ok(Reading::Absent);
             }
-            // A leader that is released in favour of a thread looks for a moment as if it were reaped.
+            // When a thread replaces its leader in execve(2), the leader looks reaped for a moment.
             let Some(seen) = whole(stat)? else {
                 match self.proc.pause() {
                     true => continue,
@@ -129,7 +131,7 @@ impl ProcessDir<'_> {
                     true => return Ok(Reading::Settled),
                 }
             }
-            // It has no memory map any more, and may be stuck so for ever.
+            // It has no memory map any more, and may be stuck in this state for ever.
             if seen.is_exiting() {
                 return Ok(Reading::Settled);
             }
@@ -142,13 +144,14 @@ impl ProcessDir<'_> {
                     false => return Ok(Reading::Unsettled),
                 }
             }
-            // `stat` was read after the text, so no execve came between: the text is the child's own.
+            // `stat` was read after the text and shows no execve yet. So the text is the child's
+            // own.
             if is_borrowed && !is_blank {
                 return Ok(Reading::Settled);
             }
-            // Accept a blank text only when three reads in a row saw the same end of the environment:
-            // then no execve came between them. One alone may be of a leader that died in favour of
-            // a thread.
+            // Accept a blank text only if three reads in a row saw the same end of the environment:
+            // then no execve came between them. A single read may be of a leader that a thread is
+            // replacing.
             blank = match blank {
                 (end, times) if end == seen.env_end => (end, times + 1),
                 _ => (seen.env_end, 1),
@@ -159,7 +162,7 @@ impl ProcessDir<'_> {
         }
     }
 
-    /// The text of a process whose leader has exited. False: it has to be read again.
+    /// Reads the text of a process whose leader has exited. False: read again.
     fn text_of_live_thread(&self, text: Text, buf: &mut Vec<u8>) -> io::Result<bool> {
         let Some(tid) = self.live_thread()? else {
             buf.clear();
@@ -169,16 +172,17 @@ impl ProcessDir<'_> {
         if read && !buf.is_empty() {
             return Ok(true);
         }
-        // In execve(2) the thread takes the leader's number, and the dead leader for a moment the
-        // thread's: an empty file is the thread's only if the thread still has its number.
+        // In execve(2) the thread takes the leader's number, and for a moment the dead leader has
+        // the thread's. So an empty file is the thread's only if the thread still has its number.
         if self.live_thread()? != Some(tid) {
             return Ok(false);
         }
         if read {
             return Ok(true);
         }
-        // All threads that are left are exiting if this one is: they have no memory map, and may be
-        // stuck so. A leader that a thread is about to replace looks alike for a moment.
+        // If this thread is exiting, all that are left are exiting. They have no memory map, and
+        // may be stuck. A leader that a thread is about to replace looks the same for a moment, so
+        // one pause tells.
         let mut line = Vec::new();
         let stat = self.thread_stat(tid, &mut line)?;
         let is_stuck = stat.is_some_and(|stat| stat.is_exiting())
@@ -189,13 +193,13 @@ impl ProcessDir<'_> {
         Ok(is_stuck)
     }
 
-    /// The target of `exe` or `cwd`.
+    /// The target of `exe` or `cwd`, as the kernel writes it.
     pub(crate) fn target(&self, link: Link) -> io::Result<PathBuf> {
         let name = link.file();
         self.of_live_task(|task| self.link(format_args!("{task}{name}")))
     }
 
-    /// Where `exe` or `cwd` leads, without the mark of a deleted file.
+    /// The target of `exe` or `cwd`, without the mark of a deleted file.
     pub(crate) fn place(&self, link: Link) -> io::Result<Place> {
         let shown = self.target(link)?;
         let Some(path) = shown.as_os_str().as_bytes().strip_suffix(b" (deleted)") else {
@@ -205,7 +209,7 @@ impl ProcessDir<'_> {
             });
         };
         let here = self.metadata_of(link)?;
-        // The name may end so by itself: then the path leads to where the process is. The link count
+        // The file's own name may end in this mark. Then the path leads to the file. The link count
         // alone does not tell: overlayfs shows a deleted directory with a count of 1.
         let is_there = |there: Metadata| there.is_same_file(&here);
         let is_name = here.links > 0 && Metadata::of(&shown).is_ok_and(is_there);
@@ -221,21 +225,22 @@ impl ProcessDir<'_> {
         })
     }
 
-    /// Whether the path of a place means to the caller what it means to the process. In another mount
-    /// namespace, or outside of the caller's root, the same path can be another file.
+    /// Whether the path of a place means the same file to the caller as to the process. In another
+    /// mount namespace, or outside of the caller's root, it can be another file.
     ///
-    /// Device and inode tell. The path of a deleted file leads nowhere, or to another file. Then the
-    /// path is believed in the caller's own mount namespace alone.
+    /// Device and inode tell. The path of a deleted file leads nowhere, or to another file. Then
+    /// the path is believed only in the caller's own mount namespace.
     pub(crate) fn is_in_view(&self, link: Link, place: &Place) -> io::Result<bool> {
         if !place.is_deleted {
-            // An error: deleted since, absent here, or not to be looked at by the caller.
+            // An error says that the file was deleted since, is not visible here, or may not be
+            // looked at.
             if let Ok(there) = Metadata::of(&place.path) {
                 return Ok(self.metadata_of(link)?.is_same_file(&there));
             }
         }
         let own = match self.proc.mount_namespace()? {
             Some(own) => own,
-            // A kernel without namespaces has one view.
+            // A kernel without mount namespaces has one view.
             None => return Ok(true),
         };
         let its = self.of_live_task(|task| self.metadata(format_args!("{task}ns/mnt")))?;
@@ -247,8 +252,8 @@ impl ProcessDir<'_> {
         self.of_live_task(|task| self.metadata(format_args!("{task}{name}")))
     }
 
-    /// Reads something below the directory of the leader, or of a live thread if it has exited.
-    /// `read` is given the path of the task below that of the process.
+    /// Reads a file of the leader or, if the leader has exited, of a live thread. `read` gets the
+    /// path of that task below the directory of the process.
     pub(super) fn of_live_task<T>(&self, read: impl Fn(&str) -> io::Result<T>) -> io::Result<T> {
         let mut buf = Vec::new();
         loop {
@@ -303,7 +308,7 @@ impl Text {
     }
 }
 
-/// Whether this is the caller's own text.
+/// Whether this is the caller's own text, as a forked child shows it until execve(2).
 fn is_callers(text: Text, bytes: &[u8], proc: &Proc) -> bool {
     static ARGUMENTS: OnceLock<Vec<u8>> = OnceLock::new();
     static ENVIRONMENT: OnceLock<Vec<u8>> = OnceLock::new();
@@ -313,7 +318,7 @@ fn is_callers(text: Text, bytes: &[u8], proc: &Proc) -> bool {
     };
     let own = own.get_or_init(|| {
         let mut own = Vec::new();
-        // Unreadable: as if no other process shared it.
+        // If it cannot be read, no text counts as the caller's.
         match proc.process(proc.caller()).read_text(text, &mut own) {
             Ok(true) => own,
             _ => Vec::new(),

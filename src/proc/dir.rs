@@ -1,13 +1,14 @@
 //! The files of one process under /proc.
 //!
-//! | a [`ProcessDir`] | is of | a successor that gets the number |
+//! | a [`ProcessDir`] | reads | if a successor gets the number |
 //! |---|---|---|
-//! | by number | the process that has the number when a file is opened | is read in its place |
-//! | held open | one process | is never read: every file says `ESRCH` |
+//! | by number | the process that has the number when a file is opened | it reads the successor |
+//! | held open | one process | every file says `ESRCH`: it never reads the successor |
 //!
-//! While a thread takes its leader's place in execve(2), a file can be bound to the number that is
-//! given up: every read then says `ESRCH` though the process lives, until the dead leader is released.
-//! So `ESRCH` is no proof by itself; the file is opened again.
+//! In execve(2) a thread takes the place and the number of its dead leader. For a moment a file can
+//! be bound to the number that is given up: every read then says `ESRCH`, although the process
+//! lives, until the dead leader is released. So `ESRCH` alone is no proof. The file is opened
+//! again.
 
 use std::fmt;
 use std::io;
@@ -42,7 +43,7 @@ impl<'p> ProcessDir<'p> {
         }
     }
 
-    /// Held open, with its proc_pid_stat(5) read into `buf`. `None`: no such process.
+    /// Opens the directory, and reads proc_pid_stat(5) of it into `buf`. `None`: no such process.
     pub(crate) fn open<'b>(
         proc: &'p Proc,
         pid: Pid,
@@ -61,7 +62,7 @@ impl<'p> ProcessDir<'p> {
                 held: Some(held),
             };
             opened.load(format_args!("stat"), buf)?;
-            // In execve(2) it may be bound to the number that the new leader gives up.
+            // In execve(2) the directory may be bound to the number that the new leader gives up.
             match buf.split(|&b| b == b' ').next().and_then(number) {
                 Some(bound) if pid.get() == bound => dir = Some(opened),
                 _ => return Err(io::ErrorKind::NotFound.into()),
@@ -85,7 +86,8 @@ impl<'p> ProcessDir<'p> {
         self.pid
     }
 
-    /// proc_pid_stat(5), read into `buf` until it is that of a task which was there to the end.
+    /// Reads proc_pid_stat(5) into `buf`, again if the task was released during the read. `None`:
+    /// no such process.
     pub(crate) fn stat<'b>(&self, buf: &'b mut Vec<u8>) -> io::Result<Option<Stat<'b>>> {
         loop {
             if !self.read(format_args!("stat"), buf)? {
@@ -97,7 +99,8 @@ impl<'p> ProcessDir<'p> {
         }
     }
 
-    /// The process that the number belongs to, itself or one of its threads; `None`: no task has it.
+    /// The process that the number belongs to: as its own pid, or as that of one of its threads.
+    /// `None`: no task has it.
     pub(crate) fn thread_group(&self) -> io::Result<Option<Pid>> {
         let mut status = Vec::new();
         if !self.read(format_args!("status"), &mut status)? {
@@ -118,8 +121,8 @@ impl<'p> ProcessDir<'p> {
         ids.nth(1).and_then(number).ok_or_else(malformed)
     }
 
-    /// Appends the children that one thread forked. An error of kind `NotFound` says that the thread
-    /// is gone or that the kernel was built without CONFIG_PROC_CHILDREN.
+    /// Appends the children that one thread forked. An error of kind `NotFound`: the thread is
+    /// gone, or the kernel was built without CONFIG_PROC_CHILDREN.
     pub(crate) fn children(
         &self,
         tid: Pid,
@@ -136,15 +139,15 @@ impl<'p> ProcessDir<'p> {
         Ok(())
     }
 
-    /// The children of all threads, the leader's last: orphans are given to it. An error of kind
-    /// `NotFound`: the kernel was built without CONFIG_PROC_CHILDREN.
+    /// The children of all threads. Those of the leader come last, because orphans are given to it.
+    /// An error of kind `NotFound`: the kernel was built without CONFIG_PROC_CHILDREN.
     pub(crate) fn children_of_all_threads(&self) -> io::Result<Vec<Pid>> {
         let mut threads = self.threads()?.unwrap_or_default();
         threads.sort_unstable_by_key(|&tid| tid == self.pid);
         let (mut all, mut buf) = (Vec::new(), Vec::new());
         for tid in threads {
             match self.children(tid, &mut all, &mut buf) {
-                // The thread has ended, and the next look shows which one has its children.
+                // The thread has ended. The next look shows which thread has its children.
                 Err(e) if tid != self.pid && is_absent(&e) => {}
                 listed => listed?,
             }
@@ -152,12 +155,12 @@ impl<'p> ProcessDir<'p> {
         Ok(all)
     }
 
-    /// The inode of the PID namespace that its next child will be in (pid_namespaces(7)).
+    /// The inode of the PID namespace into which its next child is born (pid_namespaces(7)).
     pub(crate) fn namespace_of_children(&self) -> io::Result<u64> {
         Ok(self.metadata(format_args!("ns/pid_for_children"))?.inode)
     }
 
-    /// The target of a link, of this process alone.
+    /// The target of a link below the directory.
     pub(super) fn link(&self, path: fmt::Arguments<'_>) -> io::Result<PathBuf> {
         let own = self.path();
         with_path(format_args!("{own}{path}"), |path| {
@@ -165,7 +168,7 @@ impl<'p> ProcessDir<'p> {
         })
     }
 
-    /// fstatat(2) of a file below, following links.
+    /// fstatat(2) of a file below the directory; follows links.
     pub(super) fn metadata(&self, path: fmt::Arguments<'_>) -> io::Result<Metadata> {
         let own = self.path();
         with_path(format_args!("{own}{path}"), |path| {
@@ -180,19 +183,20 @@ impl<'p> ProcessDir<'p> {
             .numbers(self.at(), format_args!("{own}{path}"), parse)
     }
 
-    /// The open descriptors of a task, whose path is given from that of the process; 0 is one.
+    /// The numbers of the open descriptors of a task. `task` is its path below the directory. 0 is
+    /// a descriptor.
     pub(super) fn descriptors(&self, task: &str) -> io::Result<Vec<u32>> {
         let own = self.path();
         let path = format_args!("{own}{task}fd");
         self.proc.numbers(self.at(), path, number)
     }
 
-    /// False: no such process.
+    /// Reads a file; false: no such process.
     pub(super) fn read(&self, file: fmt::Arguments<'_>, buf: &mut Vec<u8>) -> io::Result<bool> {
         self.found(|| self.load(file, buf))
     }
 
-    /// False: no such thread.
+    /// Reads a file of a thread; false: no such thread.
     pub(super) fn read_of_thread(
         &self,
         tid: Pid,
@@ -214,8 +218,8 @@ impl<'p> ProcessDir<'p> {
         }
     }
 
-    /// False: kill(2) says that no task has the number. An error of kind `PermissionDenied`: /proc hides
-    /// the process.
+    /// Repeats an attempt until it succeeds. False: kill(2) says that no task has the number. An
+    /// error of kind `PermissionDenied`: /proc hides the process.
     fn present(&self, mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
         loop {
             for _ in 0..2 {
@@ -226,13 +230,13 @@ impl<'p> ProcessDir<'p> {
                 }
                 match sys::kill(self.pid, 0) {
                     Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(false),
-                    // It exists. Or the number was given to another process in between, which the
-                    // second attempt reads.
+                    // It exists, or another process got the number in between. The second attempt
+                    // reads that one.
                     _ => {}
                 }
             }
-            // The number may be bound to the dead leader, until the thread that has taken its place
-            // goes on.
+            // The number may be bound to the dead leader, until the thread that replaces it goes
+            // on.
             if self.proc.is_partial()? || !self.proc.pause() {
                 return Err(io::Error::new(
                     io::ErrorKind::PermissionDenied,
@@ -251,7 +255,7 @@ impl<'p> ProcessDir<'p> {
     }
 }
 
-/// The path of a process's directory from the descriptor that its files are opened from.
+/// The path from the descriptor, that files are opened from, to the directory of the process.
 struct OwnPath(Option<Pid>);
 
 impl fmt::Display for OwnPath {
@@ -263,7 +267,7 @@ impl fmt::Display for OwnPath {
     }
 }
 
-/// False: twice the file's process or thread was gone.
+/// Makes an attempt; false: the process or thread was absent twice.
 fn found(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
     for _ in 0..2 {
         match attempt() {

@@ -1,15 +1,17 @@
 //! The fork counter: the number of the newest process or thread in the caller's PID namespace.
 //!
-//! It is a sequence lock over the process table. Every clone(2) moves it, of a process or a thread,
-//! in child namespaces too. A search that reads the same value before and after itself has seen a
-//! table into which nothing was born meanwhile. If it moved by a few, a look at just those numbers may
-//! explain it: a number that belongs to a stranger is explained, a number that is gone again is not,
-//! because its process may have left a child.
+//! It works as a sequence lock over the process table. Every clone(2) moves it: of a process or a
+//! thread, in child namespaces too. If a search reads the same value before and after itself,
+//! nothing was born into the table meanwhile.
 //!
-//! A number is given out before its process is listed anywhere. So the counter proves nothing about a
-//! fork that is under way; the members of a tree must be seen stopped first.
+//! If it moved by a few, a look at just those numbers may explain it. A number that belongs to a
+//! stranger is explained. A number that is gone again is not, because its process may have left a
+//! child.
 //!
-//! Not counted: clone3(2) with `set_tid`, which chooses the number itself (CRIU does, as root).
+//! The kernel takes a number before it lists the process anywhere. So the counter proves nothing
+//! about a fork that is under way. The members of a tree must be seen stopped first.
+//!
+//! clone3(2) with `set_tid` is not counted: it chooses the number itself (CRIU does that, as root).
 
 use std::io;
 use std::os::fd::AsFd;
@@ -18,12 +20,12 @@ use super::super::sys::{self, FileSystem, Pid};
 use super::stat::Stat;
 use super::{Proc, is_absent, number, with_path};
 
-/// What the counter showed; `None` if the kernel does not tell.
+/// What the counter showed; `None`: the kernel does not tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Newest(Option<u32>);
 
 impl Newest {
-    /// As if the counter moved all the time.
+    /// Counts as a counter that moves all the time.
     pub(crate) const UNKNOWN: Newest = Newest(None);
 
     /// The number of the newest process or thread, which may be gone by now.
@@ -35,8 +37,8 @@ impl Newest {
 impl Proc {
     pub(crate) fn newest(&self) -> io::Result<Newest> {
         let mut buf = Vec::with_capacity(128);
-        // Linux 3.3, CONFIG_CHECKPOINT_RESTORE; and since Linux 2.4 the last field of the other, where
-        // lxcfs may have put a file of its own.
+        // ns_last_pid: Linux 3.3, CONFIG_CHECKPOINT_RESTORE. loadavg: the last field, since Linux
+        // 2.4; lxcfs may have mounted a file of its own there.
         for path in ["sys/kernel/ns_last_pid", "loadavg"] {
             match self.load_if_procfs(path, &mut buf) {
                 Ok(true) => {
@@ -62,8 +64,8 @@ impl Proc {
         })
     }
 
-    /// Whether all that were born since are strangers and still there, and these were few. `is_stranger`
-    /// is asked of each.
+    /// Whether every process that was born since is a stranger and still there, and there were few.
+    /// `is_stranger` decides about each.
     pub(crate) fn only_strangers_since(
         &self,
         since: Newest,
@@ -82,7 +84,8 @@ impl Proc {
             if newest == seen {
                 return Ok(true);
             }
-            // Numbers begin anew at the limit: then it is smaller.
+            // After the highest number the kernel starts again at low ones. Then `newest` is
+            // smaller.
             let Some(rest) = newest
                 .checked_sub(seen)
                 .and_then(|born| left.checked_sub(born))

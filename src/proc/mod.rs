@@ -1,10 +1,10 @@
-//! /proc: the only folder that reads it, and the only one that names procfs.
+//! /proc: the only folder that reads it and that uses the crate procfs.
 //!
-//! [`Proc`] is a held descriptor of /proc, checked to be a procfs of the caller's own PID namespace.
-//! Everything is opened relative to it. [`ProcessDir`] reads the files of one process, by its number
-//! or through a held descriptor of its directory.
+//! [`Proc`] is a held descriptor of /proc, checked to be a procfs of the caller's own PID
+//! namespace. Every file is opened relative to it. [`ProcessDir`] reads the files of one process,
+//! by number or through a held descriptor of its directory.
 //!
-//! `ENOENT` never means "no such process" by itself: hidepid (proc(5)) hides live ones. A process is
+//! `ENOENT` alone never means "no such process": hidepid (proc(5)) hides live ones. A process is
 //! absent only if kill(2) agrees.
 
 use std::cell::Cell;
@@ -32,7 +32,7 @@ pub(crate) use threads::Seen;
 /// /proc, checked to be a procfs of the caller's own PID namespace.
 pub(crate) struct Proc {
     root: OwnedFd,
-    /// A descriptor kept for a file under /proc, for the case that none is free.
+    /// A descriptor that is closed to make room if no other is free.
     spare: Cell<Option<OwnedFd>>,
     /// How long the current scan has waited for processes in execve(2).
     waited: Cell<Duration>,
@@ -61,12 +61,12 @@ impl Proc {
         let mut status = Vec::new();
         match proc.load(proc.root.as_fd(), format_args!("self/status"), &mut status) {
             Ok(()) => {}
-            // The link is empty for a reader that has no number in the namespace it was mounted in.
+            // The link is empty for a reader without a number in the PID namespace of this procfs.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(foreign()),
             Err(e) => return Err(Error::io("read /proc/self/status", e)),
         }
-        // One number for each namespace from that of the mount down to ours (Linux 4.1). A single
-        // number says that the two are the same. The number alone could agree by chance.
+        // NSpid (Linux 4.1) has one number for each namespace, from that of the procfs down to the
+        // caller's. A single number says that both are the same. `Pid` alone could agree by chance.
         let numbers = field(&status, b"NSpid:").or_else(|| field(&status, b"Pid:"));
         match numbers.map(|n| number::<u32>(n.trim_ascii())) {
             Some(Some(pid)) if pid == caller.get() => Ok(proc),
@@ -74,24 +74,24 @@ impl Proc {
         }
     }
 
-    /// The calling process, asked for once: getpid(2) is a system call.
+    /// The pid of the calling process. It is stored, because getpid(2) is a system call.
     pub(crate) fn caller(&self) -> Pid {
         self.caller
     }
 
-    /// The files of the process that has this number when they are read.
+    /// The files of the process that has this number at the time of each read.
     pub(crate) fn process(&self, pid: Pid) -> ProcessDir<'_> {
         ProcessDir::by_number(self, pid)
     }
 
-    /// Every process that can be seen, ascending. One that lives through the call is not left out:
-    /// the kernel walks the numbers upwards.
+    /// Every process that can be seen, ascending. The kernel walks the numbers upwards, so none is
+    /// left out that lives through the call.
     pub(crate) fn pids(&self) -> io::Result<Vec<Pid>> {
         let dir = self.root.as_fd();
         self.numbers(dir, format_args!("."), |n| Pid::new(number(n)?))
     }
 
-    /// About how many processes there are, in one call: /proc has a link for each.
+    /// About how many processes there are. One call tells it: /proc has a link for each.
     pub(crate) fn count(&self) -> io::Result<u64> {
         Ok(sys::fstatat(self.root.as_fd(), c".")?.links)
     }
@@ -99,20 +99,20 @@ impl Proc {
     /// Whether processes of other users are hidden (`hidepid`, proc(5)).
     pub(crate) fn is_partial(&self) -> io::Result<bool> {
         let mut mounts = Vec::new();
-        // Not `self`: once the main thread has exited, that one is EINVAL.
+        // Not `self`: after the main thread has exited, that one is `EINVAL`.
         self.load_all(
             self.root.as_fd(),
             format_args!("thread-self/mounts"),
             &mut mounts,
         )?;
         let here = |line: &&[u8]| line.split(|&b| b == b' ').nth(1) == Some(b"/proc");
-        // Of several mounts there the last one is on top.
+        // If several are mounted there, the last one is on top.
         let mount = mounts.split(|&b| b == b'\n').rfind(here);
         Ok(mount.is_none_or(|line| line.windows(8).any(|option| option == b"hidepid=")))
     }
 
-    /// The number that names this boot (/proc/sys/kernel/random/boot_id); `None` if /proc/sys is out
-    /// of sight, as with the mount option `subset=pid`.
+    /// The number of this boot (/proc/sys/kernel/random/boot_id); `None`: /proc/sys cannot be seen,
+    /// as with the mount option `subset=pid`.
     pub(crate) fn boot_id(&self) -> io::Result<Option<u128>> {
         let mut text = Vec::new();
         match self.load(
@@ -138,8 +138,8 @@ impl Proc {
         }
     }
 
-    /// The inode of the calling thread's mount namespace (mount_namespaces(7)); `None` if /proc does
-    /// not tell.
+    /// The inode of the calling thread's mount namespace (mount_namespaces(7)); `None` if /proc
+    /// does not tell.
     fn mount_namespace(&self) -> io::Result<Option<u64>> {
         match sys::fstatat(self.root.as_fd(), c"thread-self/ns/mnt") {
             Ok(namespace) => Ok(Some(namespace.inode)),
@@ -148,7 +148,8 @@ impl Proc {
         }
     }
 
-    /// The parent of a process, its parent and so on, up to the first that has none here.
+    /// The parent of a process, the parent's parent and so on, up to the first process without a
+    /// parent in this PID namespace.
     pub(crate) fn ancestors(&self, pid: Pid) -> io::Result<Vec<Pid>> {
         let mut buf = Vec::new();
         let mut ancestors = Vec::new();
@@ -157,8 +158,8 @@ impl Proc {
             let stat = match self.process(at).stat(&mut buf) {
                 Ok(Some(stat)) => stat,
                 Ok(None) => break,
-                // Another user's, under hidepid: its child named it, and its own parents cannot be
-                // read.
+                // Under hidepid this one is another user's. Its child named it, but its own parent
+                // cannot be read.
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => break,
                 Err(e) => return Err(e),
             };
@@ -192,8 +193,8 @@ impl Proc {
         Ok(numbers)
     }
 
-    /// Reads a file into `buf` that comes in one piece: `stat`, `status`, `cmdline`. A read that does
-    /// not fill the buffer was all of it.
+    /// Reads into `buf` a file that the kernel returns in one piece: `stat`, `status`, `cmdline`.
+    /// If a read does not fill the buffer, it has read everything.
     fn load(
         &self,
         dir: BorrowedFd<'_>,
@@ -203,7 +204,7 @@ impl Proc {
         self.read(dir, path, buf, |got, room| got == room)
     }
 
-    /// Reads a file into `buf` that may come in pieces, each of a page at most.
+    /// Reads into `buf` a file that may come in pieces of at most a page.
     fn load_all(
         &self,
         dir: BorrowedFd<'_>,
@@ -237,14 +238,14 @@ impl Proc {
         })
     }
 
-    /// Does something for which a descriptor is needed, with the spare one if no other is free.
+    /// Makes an attempt that needs a descriptor. If none is free, the spare one is closed for it.
     fn with_room<T>(&self, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         let spare = self.spare.take().or_else(|| self.root.try_clone().ok());
         match attempt() {
             Err(e) if is_no_room(&e) && spare.is_some() => {
                 drop(spare);
                 let result = attempt();
-                // At once, before a pidfd takes its place.
+                // Taken back at once, before another thread or a pidfd takes the place.
                 self.spare.set(self.root.try_clone().ok());
                 result
             }
@@ -256,7 +257,7 @@ impl Proc {
     }
 }
 
-/// /proc if it can be used, looked at when it is first asked for: most kills need none.
+/// /proc, if it can be used. It is opened at the first use, because most kills do not need it.
 #[derive(Default)]
 pub(crate) struct MaybeProc(Option<Option<Proc>>);
 
@@ -266,7 +267,7 @@ impl MaybeProc {
             match Proc::open() {
                 Ok(proc) => self.0 = Some(Some(proc)),
                 Err(e) if e.kind() == ErrorKind::Proc => self.0 = Some(None),
-                // For example no descriptor is free. There may be one later.
+                // Not final: for example no descriptor is free now.
                 Err(_) => {}
             }
         }
@@ -274,13 +275,13 @@ impl MaybeProc {
     }
 }
 
-/// As [`Proc::pids`], for the finders.
+/// As [`Proc::pids`], with the crate's error.
 pub(crate) fn visible(proc: &Proc) -> Result<Vec<Pid>> {
     proc.pids().map_err(|e| Error::io("list /proc", e))
 }
 
-/// A process that ended meanwhile, or that the caller may not read, is left out. Any other error, as
-/// of a full descriptor table, must not make a list look complete.
+/// Leaves out a process that ended meanwhile or that the caller may not read. Any other error, such
+/// as a full descriptor table, must not make a list look complete.
 pub(crate) fn readable<T>(pid: Pid, read: io::Result<Option<T>>) -> Result<Option<T>> {
     match read {
         Ok(found) => Ok(found),
@@ -293,17 +294,17 @@ pub(crate) fn reading(pid: Pid, error: io::Error) -> Error {
     Error::io(format!("read process {}", pid.get()), error)
 }
 
-/// The process or thread was gone when the file was opened (`ENOENT`) or read (`ESRCH`).
+/// Whether the process or thread was gone when the file was opened (`ENOENT`) or read (`ESRCH`).
 pub(crate) fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
-/// No descriptor is free.
+/// Whether no descriptor is free.
 pub(crate) fn is_no_room(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// A path below /proc is short: numbers and fixed names.
+/// Paths below /proc are short: numbers and fixed names.
 fn with_path<T>(
     path: fmt::Arguments<'_>,
     open: impl FnOnce(&CStr) -> io::Result<T>,
@@ -315,7 +316,7 @@ fn with_path<T>(
 }
 
 fn field<'a>(status: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
-    // The kernel escapes newlines in the name here, so a line is a field.
+    // The kernel escapes newlines in the name, so a line is a field.
     status
         .split(|&b| b == b'\n')
         .find_map(|line| line.strip_prefix(key))

@@ -1,7 +1,7 @@
 //! The listening TCP sockets (proc_pid_net(5)) and the processes that hold them (proc_pid_fd(5)).
 //!
 //! The table names a socket by its inode, and a descriptor of it is a link to `socket:[inode]`. No
-//! table says which process holds a socket: the links of all processes have to be read.
+//! table says which process holds a socket, so the links of all processes are read.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -25,22 +25,22 @@ pub(crate) struct Listener {
     pub(crate) inode: u64,
 }
 
-/// Which tables of descriptors of a process are read.
+/// Which descriptor tables of a process are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tables {
-    /// The leader's, which nearly always is that of all threads.
+    /// The leader's table. Nearly always it is that of all threads.
     OfLeader,
-    /// Every thread's: unshare(2) with `CLONE_FILES` gives a thread a table of its own.
+    /// The table of every thread: unshare(2) with `CLONE_FILES` gives a thread its own.
     OfThreads,
 }
 
 impl Proc {
-    /// The TCP sockets that listen in the network namespace of the calling thread. A socket may be
-    /// listed twice, or be left out if another one is closed meanwhile: the kernel finds its place in
-    /// a long list by counting.
+    /// The TCP sockets that listen in the network namespace of the calling thread. The kernel finds
+    /// its place in a long list by counting. So while sockets are opened and closed, another one
+    /// may be listed twice or left out.
     pub(crate) fn listeners(&self) -> io::Result<Vec<Listener>> {
         let mut buf = Vec::new();
-        // Linux 3.17 has `thread-self`. `self` is the namespace of the main thread.
+        // `thread-self`: Linux 3.17. `self` shows the namespace of the main thread.
         self.load_all(
             self.root.as_fd(),
             format_args!("thread-self/net/tcp"),
@@ -75,7 +75,7 @@ fn listeners_in(table: &[u8]) -> io::Result<Vec<Listener>> {
 }
 
 impl ProcessDir<'_> {
-    /// Those of the sockets that the process holds a descriptor of.
+    /// Which of these sockets the process holds a descriptor of.
     pub(crate) fn sockets_among(&self, inodes: &[u64], tables: Tables) -> io::Result<Vec<u64>> {
         match tables {
             Tables::OfLeader => self.of_live_task(|task| self.sockets_of(task, inodes)),
@@ -84,7 +84,7 @@ impl ProcessDir<'_> {
                 for tid in self.threads()?.unwrap_or_default() {
                     match self.sockets_of(&task(tid), inodes) {
                         Ok(sockets) => held.extend(sockets),
-                        // The thread has ended. A dead leader's table belongs to root.
+                        // The thread has ended. The table of a dead leader belongs to root.
                         Err(e) if is_absent(&e) || is_denied(&e) => {}
                         Err(e) => return Err(e),
                     }
@@ -94,8 +94,8 @@ impl ProcessDir<'_> {
         }
     }
 
-    /// The same of one task. It shows no descriptors once it has exited, so what looks like none is
-    /// asked about: an error of kind `NotFound` says that it has exited.
+    /// As [`ProcessDir::sockets_among`], for one task. A task that has exited shows no descriptors,
+    /// so an empty list is checked. An error of kind `NotFound`: the task has exited.
     fn sockets_of(&self, task: &str, inodes: &[u64]) -> io::Result<Vec<u64>> {
         let mut held = Vec::new();
         let mut read = || -> io::Result<bool> {
@@ -125,7 +125,7 @@ impl ProcessDir<'_> {
     }
 }
 
-/// The path of a thread below that of its process.
+/// The path of a thread below the directory of its process.
 fn task(tid: Pid) -> String {
     format!("task/{}/", tid.get())
 }
@@ -134,7 +134,7 @@ fn is_denied(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
 }
 
-/// The inode of the socket that a descriptor's link names. A file's path begins with `/`.
+/// The inode of the socket that a descriptor's link names. A path of a file begins with `/`.
 fn socket_in(target: &Path) -> Option<u64> {
     let name = target.as_os_str().as_bytes().strip_prefix(b"socket:[")?;
     number(name.strip_suffix(b"]")?)

@@ -1,9 +1,10 @@
-//! proc_pid_stat(5): the line of a process or thread, and everything that interprets its state letter.
+//! proc_pid_stat(5): the line of a process or thread, and everything that interprets its state
+//! letter.
 //!
-//! A process is dead in two steps. Its leader may exit first: the state is `Z` while
-//! [`threads`](Stat::threads) is above 1, and the process runs on. It is a zombie, and gone, when no
-//! other thread is left. A line with 0 threads was read while its task was released; it says nothing,
-//! see [`whole`].
+//! A process ends in two steps. Its leader may exit first: the state is `Z` while
+//! [`threads`](Stat::threads) is above 1, and the process runs on. When no other thread is left, it
+//! is a zombie, and gone. A line with 0 threads was read while its task was released. It says
+//! nothing; see [`whole`].
 
 use std::io;
 use std::time::Duration;
@@ -14,11 +15,11 @@ use super::{malformed, number};
 /// The fields of proc_pid_stat(5) that are used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat<'a> {
-    /// Field 2, without its parentheses: any bytes.
+    /// Field 2, without its parentheses. It may hold any bytes.
     pub(crate) name: &'a [u8],
     /// Field 3.
     pub(crate) state: char,
-    /// Field 4; 0 for none in this PID namespace, as in the next two.
+    /// Field 4. In this and the next two, 0 means: none in this PID namespace.
     pub(crate) parent: u32,
     /// Field 5.
     pub(crate) group: u32,
@@ -26,14 +27,14 @@ pub(crate) struct Stat<'a> {
     pub(crate) session: u32,
     /// Field 9.
     flags: u32,
-    /// Field 20; 0 if the task was released while it was read.
+    /// Field 20; 0 if the task was released during the read.
     pub(crate) threads: u32,
     /// Field 22, in clock ticks after boot.
     pub(crate) start_time: u64,
-    /// Field 26: 1 if the reader may not know, 0 while execve(2) has not set it.
+    /// Field 26. 1: the reader may not know it. 0: execve(2) has not set it yet.
     start_code: u64,
-    /// Field 51: set last by execve(2); 0 also if the reader may not know, 1 if the kernel does not
-    /// tell.
+    /// Field 51, which execve(2) sets last. 0 also if the reader may not know it; 1 if the kernel
+    /// does not tell.
     pub(crate) env_end: u64,
 }
 
@@ -41,12 +42,12 @@ impl<'a> Stat<'a> {
     /// `None`: not a line that the kernel writes.
     pub(crate) fn parse(line: &'a [u8]) -> Option<Stat<'a>> {
         let open = line.iter().position(|&b| b == b'(')?;
-        // The last one: the name may hold parentheses, blanks and newlines of its own.
+        // The last parenthesis, because the name may hold parentheses, blanks and newlines.
         let close = line.iter().rposition(|&b| b == b')')?;
         let name = line.get(open + 1..close)?;
         let mut fields = line[close + 1..].trim_ascii().split(|&b| b == b' ');
         let state = char::from(*fields.next()?.first()?);
-        // A group or session reads -1 while the process is being reaped.
+        // Group and session are -1 while the process is being reaped.
         let relative = |id: &[u8]| Some(u32::try_from(number::<i64>(id)?).unwrap_or(0));
         let parent = relative(fields.next()?)?;
         let group = relative(fields.next()?)?;
@@ -54,7 +55,7 @@ impl<'a> Stat<'a> {
         let flags = number(fields.nth(2)?)?;
         let threads = number(fields.nth(10)?)?;
         let start_time = number(fields.nth(1)?)?;
-        // Fields beyond those of Linux 3.5 are absent in older kernels.
+        // Kernels before Linux 3.5 do not have the later fields.
         let start_code = fields.nth(3).and_then(number).unwrap_or(1);
         let env_end = fields.nth(24).and_then(number).unwrap_or(1);
         Some(Stat {
@@ -71,17 +72,18 @@ impl<'a> Stat<'a> {
         })
     }
 
-    /// The leader has exited; other threads may live on.
+    /// Whether the leader has exited. Other threads may live on.
     pub(crate) fn leader_exited(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
 
-    /// A zombie, with no other thread: gone.
+    /// Whether it is a zombie without other threads, and so gone.
     pub(crate) fn is_zombie(&self) -> bool {
         self.leader_exited() && self.threads <= 1
     }
 
-    /// The leader has exited, or is exiting, while other threads may run: they have what is looked for.
+    /// Whether the leader has exited, or is exiting, while other threads may run. Then they have
+    /// the texts and links.
     pub(crate) fn has_left(&self) -> bool {
         self.leader_exited() || (self.is_exiting() && self.threads > 1)
     }
@@ -91,7 +93,7 @@ impl<'a> Stat<'a> {
         self.flags & PF_KTHREAD != 0
     }
 
-    /// Forked and not yet a program of its own.
+    /// Whether it was forked and has not called execve(2) yet.
     pub(crate) fn is_before_exec(&self) -> bool {
         const PF_FORKNOEXEC: u32 = 0x40;
         self.flags & PF_FORKNOEXEC != 0
@@ -110,7 +112,8 @@ impl<'a> Stat<'a> {
         self.flags & PF_EXITING != 0
     }
 
-    /// Between the new memory map and its arguments: `cmdline` and `environ` read empty.
+    /// Whether it is in execve(2), between the new memory map and its arguments: `cmdline` and
+    /// `environ` read empty.
     pub(crate) fn is_in_exec(&self) -> bool {
         self.start_code != 1 && self.env_end == 0
     }
@@ -122,7 +125,7 @@ impl<'a> Stat<'a> {
 /// |---|---|---|
 /// | `Gone` | none: there is no such task, or the process is a zombie | no |
 /// | `Stopped` | `T`, and a dead thread's `Z` and `X` | no |
-/// | `Traced` | `t` | when its tracer lets it go on |
+/// | `Traced` | `t` | if its tracer continues it |
 /// | `Uninterruptible` | `D` | it may be in a fork, which SIGSTOP does not abort |
 /// | `Running` | all others | yes |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,7 +138,7 @@ pub(crate) enum Stillness {
 }
 
 impl Stillness {
-    /// By the state in proc_pid_stat(5) field 3.
+    /// By the state of proc_pid_stat(5) field 3.
     pub(crate) fn of(state: char) -> Stillness {
         match state {
             'T' | 'Z' | 'X' | 'x' => Stillness::Stopped,
@@ -146,8 +149,8 @@ impl Stillness {
     }
 }
 
-/// `None`: the task was released while it was read. It was reaped, or a thread has taken its place and
-/// its number in execve(2); another look tells which.
+/// Parses a line. `None`: the task was released during the read. It was reaped, or a thread has
+/// taken its place and number in execve(2). Another look tells which.
 pub(crate) fn whole(line: &[u8]) -> io::Result<Option<Stat<'_>>> {
     let stat = Stat::parse(line).ok_or_else(malformed)?;
     Ok((stat.threads > 0).then_some(stat))
@@ -221,7 +224,7 @@ mod tests {
         }
     }
 
-    /// Linux before 3.5 has 44 fields, and who may not trace the process is shown 0 and 1.
+    /// Linux before 3.5 has 44 fields. A reader that may not trace the process sees 0 and 1.
     #[test]
     fn what_is_not_told_does_not_look_like_an_exec() {
         let whole = line(b"cat");
@@ -285,7 +288,7 @@ mod tests {
         for line in lines {
             assert_eq!(Stat::parse(line), None, "{}", line.escape_ascii());
         }
-        // Bytes of the kind that matters, in any order.
+        // The bytes that matter, in any order.
         let mut random = fastrand::Rng::with_seed(1);
         for _ in 0..100_000 {
             let length = random.usize(..80);

@@ -1,7 +1,7 @@
-//! The threads of a process: which there are, how still they are, which of them lives.
+//! The threads of a process: which exist, how still they are, and which of them live.
 //!
 //! A process is as still as the least still of its threads. It lives as long as one of them does,
-//! whatever became of its leader.
+//! even if its leader is dead.
 
 use std::io;
 
@@ -14,7 +14,7 @@ use super::{field, malformed, number};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     pub(crate) stillness: Stillness,
-    /// 0: outside of this PID namespace, or the process is gone.
+    /// 0: the session is outside of this PID namespace, or the process is gone.
     pub(crate) session: u32,
     pub(crate) threads: u32,
 }
@@ -24,8 +24,8 @@ impl ProcessDir<'_> {
     pub(crate) fn threads(&self) -> io::Result<Option<Vec<Pid>>> {
         let mut threads = Vec::new();
         let found = self.found(|| {
-            // The directory has a link for itself, one for its parent and one for each thread: three
-            // links are the leader alone, and no listing is needed.
+            // The directory has a link for itself, one for its parent and one for each thread.
+            // Three links mean the leader alone, so no listing is needed.
             threads = match self.metadata(format_args!("task"))?.links {
                 3 => vec![self.pid],
                 _ => self.numbers("task")?,
@@ -60,7 +60,7 @@ impl ProcessDir<'_> {
 
     fn stillness_of_threads(&self, buf: &mut Vec<u8>) -> io::Result<Stillness> {
         let mut stillness = Stillness::Stopped;
-        // Backwards: the last ones are the last to stop.
+        // Backwards, because the last ones are the last to stop.
         for tid in self.threads()?.unwrap_or_default().into_iter().rev() {
             if let Some(stat) = self.thread_stat(tid, buf)? {
                 stillness = stillness.max(Stillness::of(stat.state));
@@ -84,7 +84,7 @@ impl ProcessDir<'_> {
         Ok(count)
     }
 
-    /// As [`ProcessDir::stat`], of one thread.
+    /// As [`ProcessDir::stat`], for one thread.
     pub(crate) fn thread_stat<'b>(
         &self,
         tid: Pid,
@@ -100,7 +100,8 @@ impl ProcessDir<'_> {
         }
     }
 
-    /// The pid of a thread's tracer in our namespace; 0 for none, or for one outside of it.
+    /// The pid of a thread's tracer; 0: it has none, or the tracer is outside of the caller's PID
+    /// namespace.
     pub(crate) fn tracer(&self, tid: Pid) -> io::Result<u32> {
         let mut status = Vec::new();
         self.load(format_args!("task/{}/status", tid.get()), &mut status)?;
@@ -108,12 +109,13 @@ impl ProcessDir<'_> {
         let Some(tracer) = tracer.and_then(Pid::new) else {
             return Ok(0);
         };
-        // That is the thread which traces. If it is hidden, its own number must do.
+        // The number is that of the tracing thread. If its process is hidden, the thread's number
+        // is returned.
         let process = self.proc.process(tracer).thread_group().ok().flatten();
         Ok(process.unwrap_or(tracer).get())
     }
 
-    /// How often each thread was given a processor and left it again (proc_pid_status(5)).
+    /// How often each thread has left a processor (proc_pid_status(5), `ctxt_switches`).
     pub(crate) fn times_run(&self) -> io::Result<Vec<(Pid, u64)>> {
         let mut status = Vec::new();
         let mut times = Vec::new();
@@ -137,9 +139,9 @@ impl ProcessDir<'_> {
     /// A thread that is not dead, if there is one. A thread that is not exiting is preferred.
     ///
     /// The leader may have exited before the others. In execve(2) a thread swaps numbers with its
-    /// dead leader, which is then released: that one may be missing from a list, or be seen twice.
-    /// So dead threads that stay (as those which a tracer has not waited for) must be all there are,
-    /// in two looks in a row.
+    /// dead leader, which is then released. So one look may miss the live thread, or see the dead
+    /// leader twice. Dead threads can also stay, if a tracer has not waited for them. So "all are
+    /// dead" counts only if two looks in a row saw the same threads.
     pub(crate) fn live_thread(&self) -> io::Result<Option<Pid>> {
         let mut buf = Vec::new();
         let mut dead = None;
@@ -166,7 +168,8 @@ impl ProcessDir<'_> {
             if leader.is_zombie() {
                 return Ok(None);
             }
-            // The list may be older than a thread that started since and outlived its leader.
+            // A thread that started after the list was read may have outlived its leader. So the
+            // count must agree.
             all_dead &=
                 leader.leader_exited() && usize::try_from(leader.threads) == Ok(threads.len());
             let seen = all_dead.then_some(threads);

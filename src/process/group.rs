@@ -1,10 +1,13 @@
-//! A process group, told from a later one that got the same number.
+//! A process group, told from a later group that got the same number.
 //!
-//! | the leader | what names the group | a later group of that number |
+//! | the leader, at the start | the group is named by | the number went to another process if |
 //! |---|---|---|
-//! | has its number | a pidfd of the leader, also after it was reaped | is told by the pidfd |
-//! | was reaped before | the number, which no process can get while a member is left | is told by a process that has the number |
-//! | has its number, no pidfds | the leader's identity | is told by another identity |
+//! | has its number | a pidfd of the leader | the leader is reaped and the number is in use |
+//! | was reaped | its number, while a member is left | the number is in use |
+//! | has its number, no pidfds | its number, and the leader's identity | the identity differs |
+//!
+//! A pidfd names the group even after the leader is reaped. While a group has a member, the kernel
+//! gives its number to no process.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,7 +16,7 @@ use std::sync::Arc;
 use super::super::sys::{self, Pid, Scope};
 use super::{Opened, ProcessId, is_filtered, is_nobody, open_pidfd, unless_nobody, was_reaped};
 
-/// A process group, told from a later one that got the same number.
+/// A process group, told from a later group that got the same number.
 #[derive(Debug)]
 pub(crate) struct ProcessGroup {
     pub(crate) pgid: Pid,
@@ -22,11 +25,11 @@ pub(crate) struct ProcessGroup {
 
 #[derive(Debug)]
 enum Leader {
-    /// A pidfd of the leader, which names the group even after the leader was reaped.
+    /// A pidfd of the leader. It names the group even after the leader was reaped.
     Held(OwnedFd),
-    /// It was reaped before. While the group has members, no process can get its number.
+    /// It was reaped before. No process can get its number while the group has members.
     Reaped,
-    /// It has its number, and there are no pidfds.
+    /// It has its number, and there are no pidfds. `None`: its identity could not be read.
     Unheld(Option<ProcessId>),
 }
 
@@ -43,8 +46,8 @@ impl ProcessGroup {
         Ok(ProcessGroup { pgid, leader })
     }
 
-    /// Whether the number now belongs to another process, and so to another group if to any: the
-    /// kernel gives out no number that still names a group.
+    /// Whether another process has the number now. Then the group is empty, because the kernel does
+    /// not give away a number that still names a group.
     pub(crate) fn was_replaced(&self) -> bool {
         match &self.leader {
             Leader::Held(fd) => was_reaped(fd.as_fd()) && !is_nobody(self.pgid),
@@ -56,14 +59,14 @@ impl ProcessGroup {
         }
     }
 
-    /// Signals every member; `Ok(false)`: there is none, not even a zombie.
+    /// Signals every member; `Ok(false)`: there is no member, not even a zombie.
     pub(crate) fn signal(&self, signal: i32) -> io::Result<bool> {
         if self.was_replaced() {
             return Ok(false);
         }
         let sent = match &self.leader {
             Leader::Held(fd) => match sys::pidfd_send_signal(fd.as_fd(), signal, Scope::Group) {
-                // Before Linux 6.9, or filtered.
+                // `EINVAL`: Linux before 6.9. The others: a seccomp filter.
                 Err(e) if e.raw_os_error() == Some(libc::EINVAL) || is_filtered(&e) => {
                     sys::kill_group(self.pgid, signal)
                 }
@@ -75,8 +78,8 @@ impl ProcessGroup {
     }
 }
 
-/// A group that holds nothing but what was meant, and perhaps a session of the same number: it was
-/// made for a child.
+/// A group that was made for a child, so that all its members may be killed. It may also be a
+/// session of the same number.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnedGroup {
     pub(crate) group: Arc<ProcessGroup>,

@@ -1,4 +1,4 @@
-//! The public handle of one process: the pidfd of a [`PidRef`], and its identity.
+//! The public handle of one process: a pidfd and an identity.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,9 +9,13 @@ use super::super::proc::Proc;
 use super::super::wait::{Deadline, Ppoll, pidfd_is_gone};
 use super::{PidRef, ProcessId, check_signal, has_ended, pid_of, signal_by_pidfd};
 
-/// One pinned process: while it is held, its pid cannot come to mean another one here.
+/// One process, held by a pidfd. A signal that is sent through it never hits a successor that got
+/// the same pid.
 ///
-/// It is a pidfd: poll it for `POLLIN` to learn that the process is gone (pidfd_open(2)).
+/// It does not reserve the number. Once the process is reaped, `Kill::tree(process.id().pid())` may
+/// hit a successor; use [`Kill::trees`](super::super::Kill::trees) with [`Process::id`].
+///
+/// Poll it for `POLLIN` to learn that the process is gone (pidfd_open(2)).
 ///
 /// # Kernel versions
 /// Linux 5.3.
@@ -33,12 +37,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Pins the process that has this pid now; `None`: no such process. A zombie still has its pid;
-    /// a thread's number is no process.
+    /// Holds the process that has this pid now; `None`: there is no such process. A zombie still
+    /// has its pid. The number of a thread that is not the first of its process gives `None`.
     ///
     /// # Errors
     /// `Refused`: 0 or above `i32::MAX`. `Proc`: /proc cannot be used. `Io`: the process exists but
-    /// cannot be read; no descriptor is free; the kernel has no pidfds or a filter forbids them
+    /// cannot be read; no descriptor is free; or the kernel has no pidfds or a filter forbids them
     /// (`source()` is of kind `Unsupported`).
     pub fn open(pid: u32) -> Result<Option<Process>> {
         let (pid, proc) = (pid_of(pid)?, Proc::open()?);
@@ -59,15 +63,17 @@ impl Process {
         self.id
     }
 
-    /// Sends a signal to this process, whoever it is, and never to a successor. `Ok` if it is gone.
+    /// Sends a signal to this process, never to a successor. `Ok` if it is gone. Nothing is spared:
+    /// not init, not the caller.
     ///
     /// # Errors
-    /// `Refused`: the signal is not in `1..=64`. `Io`: `EPERM`.
+    /// `Refused`: the signal is not in `1..=64`. `Io`: `EPERM`, the caller may not signal the
+    /// process.
     pub fn signal(&self, signal: i32) -> Result<()> {
         check_signal(signal)?;
         match signal_by_pidfd(self.as_fd(), self.id.number(), signal) {
             Ok(_) => Ok(()),
-            // A zombie of another user refuses signals too.
+            // A zombie of another user answers `EPERM` too.
             Err(_) if has_ended(self.as_fd()).unwrap_or(false) => Ok(()),
             Err(e) => Err(Error::io(
                 format!("send signal {signal} to process {}", self.id.pid()),
@@ -76,7 +82,7 @@ impl Process {
         }
     }
 
-    /// Waits until every thread of it has ended; `Ok(false)`: it is still there.
+    /// Waits until every thread of it has ended; `Ok(false)`: it has not ended within this time.
     ///
     /// # Errors
     /// `Io`: ppoll(2) failed.

@@ -1,4 +1,8 @@
-//! The boot and the PID namespace that the caller runs in: what an identity means here.
+//! The boot and the PID namespace of the caller: they decide what an identity means here.
+//!
+//! Another boot: the process is gone. The same boot and namespace: the process is looked for.
+//! Everything else is unverifiable. One case is gone all the same: the namespace is the same, and
+//! no process has the pid.
 
 use std::io;
 use std::sync::Mutex;
@@ -7,7 +11,7 @@ use super::super::proc::{MaybeProc, Proc};
 use super::super::report::Reason;
 use super::{Owner, Pin, ProcessId, is_nobody};
 
-/// The boot and the PID namespace that the caller runs in; `None` where /proc does not tell.
+/// The boot and the PID namespace of the caller; `None` if /proc does not tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Here {
     pub(super) boot: Option<u128>,
@@ -29,7 +33,7 @@ impl Here {
         Ok(here)
     }
 
-    /// As it is now or, if /proc is gone, as this process has read it before.
+    /// As /proc shows it now or, if /proc is missing, as this process has read it before.
     pub(crate) fn look(proc: &mut MaybeProc) -> Here {
         match proc.get() {
             Some(proc) => Here::read(proc).unwrap_or(Here::UNKNOWN),
@@ -38,7 +42,8 @@ impl Here {
     }
 
     fn remember(self) {
-        // Not waited for: in a forked copy of the process another thread may have held it.
+        // It does not wait for the lock: in a forked copy of the process, a thread that no longer
+        // exists may hold it.
         let Ok(mut seen) = SEEN.try_lock() else {
             return;
         };
@@ -52,7 +57,7 @@ impl Here {
         by.is_caller().then_some(here)
     }
 
-    /// What boot and namespace alone say of an identity; `None`: its process has to be looked for.
+    /// What boot and namespace alone say about an identity; `None`: the process must be looked for.
     pub(crate) fn judge(&self, id: &ProcessId) -> Option<Pin> {
         match (id.here().boot, self.boot) {
             (Some(then), Some(now)) if then != now => return Some(Pin::Gone),
@@ -61,7 +66,7 @@ impl Here {
         }
         match (id.here().namespace, self.namespace) {
             (then, now) if then == now => None,
-            // Its pid means another process here, or none.
+            // Here its pid means another process, or none.
             (Some(_), Some(_)) => Some(Pin::Refused(Reason::Unverifiable)),
             _ => Some(unverifiable_unless_nobody(id, self)),
         }
@@ -76,7 +81,7 @@ impl Here {
 /// What was last read, and by which process.
 static SEEN: Mutex<Option<(Owner, Here)>> = Mutex::new(None);
 
-/// Without a process that has the pid, none of this namespace is left, whatever its boot.
+/// In the same namespace a pid without a process says that the process is gone, whatever its boot.
 fn unverifiable_unless_nobody(id: &ProcessId, here: &Here) -> Pin {
     match id.here().namespace.is_some()
         && id.here().namespace == here.namespace

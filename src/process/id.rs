@@ -1,15 +1,16 @@
-//! A name for one process that outlives the program which wrote it.
+//! A name for one process. It outlives the program that wrote it.
 //!
-//! Two identities are of the same process if pid, start time and pidfs inode agree (a part that one
-//! of them does not know is not compared). Boot and PID namespace say whether that can be asked at
-//! all:
+//! Two identities name the same process if pid, start time and pidfs inode agree. The inode is
+//! compared only if both have one. Boot and PID namespace decide first:
 //!
 //! | the identity is of | its process |
 //! |---|---|
-//! | this boot and namespace | is looked for |
-//! | an earlier boot | is gone |
-//! | another PID namespace | cannot be told: its pid means nothing here |
-//! | a boot or namespace that one side does not know | cannot be told |
+//! | this boot and namespace, or neither side knows them | is looked for |
+//! | another boot | is gone |
+//! | another PID namespace | cannot be told, because its pid means nothing here |
+//! | a boot or namespace that only one side knows | cannot be told, see below |
+//!
+//! In the last row the process is gone if the namespace is the same and no process has the pid.
 
 use std::fmt;
 use std::io;
@@ -20,16 +21,16 @@ use super::super::proc::{MaybeProc, Proc, ProcessDir};
 use super::super::sys::Pid;
 use super::{Here, PidRef, Pin, pid_of};
 
-/// The name of one process for all time: a pid is used again, this is not.
+/// The name of one process for all time: a pid is used again, this name is not.
 ///
-/// It holds the pid, the start time, the boot, the PID namespace, and the pidfs inode number if the
-/// kernel has one (Linux 6.9, 64-bit). Without an inode number, a process that got the same pid within the same
-/// clock tick (10 ms on most machines) cannot be told apart.
+/// It holds the pid, the start time, the boot, the PID namespace and, if the kernel has it (Linux
+/// 6.9, 64-bit), the pidfs inode number. Without the inode number, a successor that got the same
+/// pid within the same clock tick (10 ms on most machines) cannot be told apart.
 ///
-/// The text form is made for pid files: it survives the program that wrote it and a reboot. In another
-/// PID namespace, as of a container that shares the file, the pid would mean another process: there the
-/// identity is an error, and [`Kill::processes`](super::super::Kill::processes) calls it
-/// [`Unverifiable`](super::super::Reason::Unverifiable).
+/// The text form is made for pid files. It outlives the program that wrote it, and a reboot. In
+/// another PID namespace (a container that shares the file) the pid would mean another process.
+/// There [`ProcessId::is_gone`] is an error, and [`Kill::processes`](super::super::Kill::processes)
+/// reports the identity as [`Unverifiable`](super::super::Reason::Unverifiable).
 ///
 /// ```
 /// # use process_kill::ProcessId;
@@ -48,12 +49,13 @@ pub struct ProcessId {
 }
 
 impl ProcessId {
-    /// Who has this pid now; `None`: no such process. A zombie still has its pid; a thread's number
-    /// is no process.
+    /// The identity of the process that has this pid now; `None`: there is no such process. A
+    /// zombie still has its pid. The number of a thread that is not the first of its process gives
+    /// `None`.
     ///
     /// # Errors
     /// `Refused`: 0 or above `i32::MAX`. `Proc`: /proc cannot be used. `Io`: the process exists but
-    /// cannot be read, as under `hidepid`.
+    /// cannot be read, as under `hidepid`; or no descriptor is free.
     pub fn of(pid: u32) -> Result<Option<ProcessId>> {
         let (pid, proc) = (pid_of(pid)?, Proc::open()?);
         match PidRef::identified(pid, &proc) {
@@ -65,7 +67,7 @@ impl ProcessId {
         }
     }
 
-    /// The caller's own.
+    /// The identity of the calling process.
     ///
     /// # Errors
     /// As [`ProcessId::of`].
@@ -86,12 +88,12 @@ impl ProcessId {
         self.start_time
     }
 
-    /// Whether every thread of it has ended. A zombie is gone, a successor with the same pid does
-    /// not count, and a process of an earlier boot is gone.
+    /// Whether every thread of it has ended. A zombie is gone. A process of an earlier boot is
+    /// gone. A successor with the same pid does not count.
     ///
     /// # Errors
-    /// `Proc`: /proc cannot be used and the kernel has no inode number to judge by. `Io`: it could
-    /// not be told, as for an identity of another PID namespace.
+    /// `Proc`: /proc cannot be used, and without it the process cannot be told from a successor.
+    /// `Io`: the kernel did not tell, or the identity is of another PID namespace.
     pub fn is_gone(&self) -> Result<bool> {
         let mut proc = MaybeProc::default();
         let gone = match self.pin(&mut proc) {
@@ -103,7 +105,7 @@ impl ProcessId {
             Pin::Refused(_) | Pin::NoRoom => Err(io::ErrorKind::Unsupported.into()),
         };
         gone.or_else(|e| {
-            // If /proc is what is missing, say so.
+            // If /proc is missing, the error says so.
             Proc::open()?;
             Err(Error::io(
                 format!("tell whether process {} is gone", self.pid()),
@@ -121,15 +123,15 @@ impl ProcessId {
         }
     }
 
-    /// The identity of the process behind a directory that is held open; `None` if it is gone.
+    /// The identity of the process whose directory is held open; `None`: it is gone.
     pub(crate) fn behind(dir: &ProcessDir<'_>) -> io::Result<Option<ProcessId>> {
         let found = PidRef::identified(dir.pid(), dir.proc())?;
-        // Still there after its number was looked up, so it had the number then.
+        // The process is still there after its number was looked up. So the number was its own.
         let is_there = dir.stat(&mut Vec::new())?.is_some();
         Ok(found.filter(|_| is_there).map(|(_, id)| id))
     }
 
-    /// Where it was read.
+    /// The boot and the namespace in which it was read.
     pub(super) fn here(&self) -> Here {
         self.here
     }
@@ -150,7 +152,7 @@ impl ProcessId {
             && inodes.is_none_or(|(this, other)| this == other)
     }
 
-    /// Holds the process, if it is not gone.
+    /// Holds the process, unless it is gone.
     fn pin(&self, proc: &mut MaybeProc) -> Pin {
         match Here::look(proc).judge(self) {
             Some(pin) => pin,
@@ -162,7 +164,12 @@ impl ProcessId {
     }
 }
 
-/// `PID:START_TIME:INODE:BOOT:NAMESPACE`, where `-` stands for a part that is not known.
+/// Writes `PID:START_TIME:INODE:BOOT:NAMESPACE`, with `-` for a part that is not known.
+///
+/// For a pid file, format the whole line first and write it with one
+/// [`write_all`](std::io::Write::write_all): `write!` writes it in pieces, and a crash between two
+/// pieces leaves a line that cannot be parsed. Let a worker wait, for example for a byte on a pipe,
+/// until its identity is in the file. After a crash before that, nothing knows the worker.
 impl fmt::Display for ProcessId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:", self.pid(), self.start_time)?;
@@ -181,19 +188,20 @@ impl fmt::Display for ProcessId {
     }
 }
 
-/// As `Display`.
+/// The same as `Display`.
 impl fmt::Debug for ProcessId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// White space around it, as the newline at the end of a pid file, is allowed.
+/// Reads what `Display` writes. White space around it, such as the newline of a pid file, is
+/// allowed.
 impl FromStr for ProcessId {
     type Err = Error;
 
     /// # Errors
-    /// `Refused`: not what `Display` writes.
+    /// `Refused`: `Display` does not write this text.
     fn from_str(text: &str) -> Result<ProcessId> {
         parse(text.trim()).ok_or_else(|| {
             Error::refused(format!(
@@ -218,8 +226,8 @@ fn parse(text: &str) -> Option<ProcessId> {
             namespace: number(10)?.map(u64::try_from).transpose().ok()?,
         },
     };
-    // A text that was cut short would name another process or namespace. The inodes of PID
-    // namespaces have ten digits (linux/proc_ns.h).
+    // A text that was cut short would name another process or namespace. Inodes of PID namespaces
+    // have ten digits (linux/proc_ns.h).
     let is_whole = id.here.namespace.is_none_or(|inode| inode >= 1_000_000_000);
     (is_whole && id.to_string() == text).then_some(id)
 }
@@ -327,7 +335,7 @@ mod tests {
         }
     }
 
-    /// It would name another boot or namespace, and so a process that is gone.
+    /// The text would name another boot or namespace, and the process would count as gone.
     #[test]
     fn a_text_that_was_cut_short_is_refused() {
         for boot in [0, 0xab, u128::MAX] {

@@ -1,14 +1,14 @@
-//! One process, and no successor that gets its number: what pidfds tell of it, and what is done where
-//! there are none.
+//! One process, and never a successor that gets its number: what pidfds tell, and what replaces
+//! them if there are none.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `here` | [`Here`]: boot and PID namespace, in which an identity means something |
+//! | `here` | [`Here`]: the boot and the PID namespace in which an identity means something |
 //! | `id` | [`ProcessId`]: a name that can be written to a file |
-//! | `pidref` | [`PidRef`]: one process as the engine holds it, with a pidfd or without |
+//! | `pidref` | [`PidRef`]: holds one process for the engine, with a pidfd or without |
 //! | `handle` | [`Process`]: the public handle, a pidfd and an identity |
-//! | `owner` | [`Owner`]: the process that made something, and no forked copy of it |
-//! | `group` | [`ProcessGroup`]: a group, and no later one of the same number |
+//! | `owner` | [`Owner`]: the process that made something, told from its forked copies |
+//! | `group` | [`ProcessGroup`]: a group, told from a later one of the same number |
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -42,19 +42,19 @@ pub(crate) fn check_signal(signal: i32) -> Result<()> {
     }
 }
 
-/// The number as that of a process, group or session.
+/// The number of a process, group or session.
 pub(crate) fn pid_of(number: u32) -> Result<Pid> {
     Pid::new(number).ok_or_else(|| Error::refused(format!("{number} {}", Reason::InvalidPid)))
 }
 
-/// What pidfd_open(2) says, told apart.
+/// The answers of pidfd_open(2), told apart.
 enum Opened {
     Pidfd(OwnedFd),
     Nobody,
     Thread,
     /// No descriptor is free.
     NoRoom(io::Error),
-    /// `ENOSYS`, or `EPERM` from a seccomp filter: pidfd_open itself never gives it.
+    /// `ENOSYS`, or `EPERM` from a seccomp filter: pidfd_open itself never gives `EPERM`.
     Unsupported,
 }
 
@@ -65,7 +65,8 @@ fn open_pidfd(pid: Pid) -> Opened {
     };
     match error.raw_os_error() {
         Some(libc::ESRCH) => Opened::Nobody,
-        // Older kernels also say so of a reaped leader's number that its group still bears.
+        // Older kernels give the same error if the leader was reaped and its group still has the
+        // number.
         Some(libc::ENOENT | libc::EINVAL) if is_nobody(pid) => Opened::Nobody,
         Some(libc::ENOENT | libc::EINVAL) => Opened::Thread,
         Some(libc::EMFILE | libc::ENFILE) => Opened::NoRoom(error),
@@ -73,14 +74,15 @@ fn open_pidfd(pid: Pid) -> Opened {
     }
 }
 
-/// kill(2) with signal 0 finds zombies and threads too, so `ESRCH` is proof.
+/// Whether no process and no thread has this number. kill(2) with signal 0 finds zombies and
+/// threads too, so `ESRCH` is proof.
 pub(crate) fn is_nobody(pid: Pid) -> bool {
     matches!(sys::kill(pid, 0), Err(e) if e.raw_os_error() == Some(libc::ESRCH))
 }
 
 fn was_reaped(pidfd: BorrowedFd<'_>) -> bool {
     match sys::pidfd_send_signal(pidfd, 0, Scope::Process) {
-        // A stranger that is still there answers EPERM too.
+        // `EPERM` may come from a filter or from the process of another user, so POLLHUP decides.
         Err(e) if is_filtered(&e) => polls(pidfd, Event::HungUp).unwrap_or(false),
         sent => matches!(sent, Err(e) if e.raw_os_error() == Some(libc::ESRCH)),
     }
@@ -100,11 +102,12 @@ fn polls(pidfd: BorrowedFd<'_>, event: Event) -> io::Result<bool> {
     }
 }
 
-/// Signals the process of a pidfd; `Ok(false)` if it is gone, `EPERM` if it is not ours to signal.
+/// Signals the process of a pidfd; `Ok(false)`: it is gone. `EPERM`: the caller may not signal it.
 fn signal_by_pidfd(pidfd: BorrowedFd<'_>, pid: Pid, signal: i32) -> io::Result<bool> {
     let sent = match sys::pidfd_send_signal(pidfd, signal, Scope::Process) {
-        // A filter may forbid this call alone: kill(2) tells whether it did. The poll says that the
-        // number is still its own.
+        // A filter may forbid pidfd_send_signal alone. If kill(2) is permitted, it sends the
+        // signal. Before that a poll shows that the process has not ended, so the number is its
+        // own.
         Err(e) if is_filtered(&e) => match sys::kill(pid, 0) {
             Ok(()) if has_ended(pidfd)? => return Ok(false),
             Ok(()) => sys::kill(pid, signal),
@@ -115,7 +118,7 @@ fn signal_by_pidfd(pidfd: BorrowedFd<'_>, pid: Pid, signal: i32) -> io::Result<b
     unless_nobody(sent)
 }
 
-/// `Ok(false)`: there is nothing to signal.
+/// `Ok(false)`: no process was there to be signalled.
 fn unless_nobody(sent: io::Result<()>) -> io::Result<bool> {
     match sent {
         Ok(()) => Ok(true),
@@ -124,7 +127,7 @@ fn unless_nobody(sent: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// `ENOSYS` or `EPERM`, the answers that seccomp filters give.
+/// `ENOSYS` or `EPERM`: what a seccomp filter answers.
 fn is_filtered(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
 }

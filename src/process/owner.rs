@@ -1,7 +1,8 @@
-//! The process that made something, told from a forked copy of it.
+//! The process that made something, told from its forked copies.
 //!
-//! A forked copy holds all that its parent held, but it is another process: the parent's children are
-//! not its own, and in another PID namespace the same numbers mean other processes.
+//! A forked copy has the memory and the descriptors of its parent, but it is another process. The
+//! children of the parent are not its own. In another PID namespace the same numbers mean other
+//! processes.
 
 use std::os::fd::AsFd;
 
@@ -10,8 +11,8 @@ use super::super::sys::{self, Pid};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
     pid: u32,
-    /// Of pidfs. A copy in a new PID namespace may have the same pid, but not the same inode. `None`
-    /// before Linux 6.9, on 32-bit, and if no descriptor was free.
+    /// The pidfs inode. A copy in a new PID namespace may have the same pid, but not the same
+    /// inode. `None`: before Linux 6.9, on 32-bit, or if no descriptor was free.
     inode: Option<u64>,
 }
 
@@ -26,7 +27,7 @@ impl Owner {
     }
 
     pub(crate) fn is_caller(self) -> bool {
-        // The inode is asked for only if the pid does not tell.
+        // The pid is compared first, because the inode costs system calls.
         self.pid == std::process::id() && self.is_same(Owner::current())
     }
 

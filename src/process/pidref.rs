@@ -1,14 +1,18 @@
-//! One process as the engine holds it: nothing else can be signalled through it.
+//! One process, held by the engine. What is done to it is not done to a successor with the same
+//! pid.
 //!
 //! | held by | known by | gone when | signalled by |
 //! |---|---|---|---|
-//! | a pidfd | the pidfd | it polls readable | pidfd_send_signal(2) |
-//! | being the caller's own child | its pid, until the caller waits for it | waitid(2) says so | kill(2) |
-//! | its start time | pid and start time | /proc shows another or none | kill(2) after a look |
+//! | a pidfd | the pidfd | the pidfd polls readable | pidfd_send_signal(2) |
+//! | being the caller's child | its pid, until it is reaped | waitid(2) says so | kill(2) |
+//! | its start time | pid, start time | /proc shows no such process, or a zombie | kill(2) |
 //!
-//! The last two stand in where pidfds are missing (before Linux 5.3, or under a seccomp filter). With
-//! neither a pidfd nor /proc only own children are held: another process cannot be told from a thread
-//! or a successor.
+//! The last two replace a missing pidfd (before Linux 5.3, or under a seccomp filter). The third
+//! leaves two gaps: a successor that started in the same clock tick looks the same, and the number
+//! may change hands between the look and kill(2).
+//!
+//! Without both pidfds and /proc only the caller's own children are held, because any other process
+//! cannot be told from a thread or a successor.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,9 +28,9 @@ use super::{
 #[derive(Debug)]
 pub(crate) struct PidRef {
     pid: Pid,
-    /// `None`: not looked at.
+    /// `None`: /proc was not read.
     start_time: Option<u64>,
-    /// `None`: not asked, or no pidfd tells it.
+    /// `None`: neither a pidfd nor /proc told it.
     parent: Option<u32>,
     pub(crate) is_kernel_thread: bool,
     hold: Hold,
@@ -39,7 +43,7 @@ enum Hold {
     StartTime,
 }
 
-/// What came of holding a process.
+/// The result of an attempt to hold a process.
 pub(crate) enum Pin {
     Held(PidRef),
     Gone,
@@ -49,7 +53,8 @@ pub(crate) enum Pin {
 }
 
 impl PidRef {
-    /// Holds the process that has the pid now, a zombie too, with its identity; `None`: there is none.
+    /// Holds the process that has the pid now, also a zombie, and reads its identity; `None`: there
+    /// is none.
     pub(crate) fn identified(pid: Pid, proc: &Proc) -> io::Result<Option<(PidRef, ProcessId)>> {
         let here = Here::read(proc)?;
         let mut buf = Vec::new();
@@ -64,11 +69,11 @@ impl PidRef {
             let Some(stat) = proc.process(pid).stat(&mut buf)? else {
                 match fd {
                     None => return Ok(None),
-                    // It was reaped meanwhile. The number may have a new owner.
+                    // It was reaped meanwhile. Another process may have the number now.
                     Some(_) => continue,
                 }
             };
-            // Not reaped until now, so it had the pid while stat was read.
+            // It is not reaped yet, so the pid was its own while stat was read.
             if fd.as_ref().is_some_and(|fd| was_reaped(fd.as_fd())) {
                 continue;
             }
@@ -85,8 +90,7 @@ impl PidRef {
         }
     }
 
-    /// Holds the process that has the pid now or, with `expected`, that very process, if it is not
-    /// gone.
+    /// Holds the process that has the pid now or, with `expected`, only that very process.
     pub(crate) fn open(pid: Pid, expected: Option<&ProcessId>, proc: &mut MaybeProc) -> Pin {
         let fd = match open_pidfd(pid) {
             Opened::Pidfd(fd) => fd,
@@ -115,7 +119,7 @@ impl PidRef {
         let stat = match proc.get().map(|proc| proc.process(pid).stat(&mut buf)) {
             Some(Ok(stat)) => stat,
             Some(Err(e)) if proc::is_no_room(&e) => return Pin::NoRoom,
-            // Hidden, or no /proc: the pidfd alone judges.
+            // Hidden, or no /proc: only the pidfd can judge.
             Some(Err(_)) | None => None,
         };
         if let Some(stat) = stat {
@@ -133,8 +137,8 @@ impl PidRef {
         }
     }
 
-    /// A kernel thread's parent is kthreadd, which has pid 2 where it can be seen. This spares most
-    /// targets the look at /proc that costs more than the kill.
+    /// Whether the parent shows that it is no kernel thread: their parent is kthreadd, pid 2 if it
+    /// can be seen. This saves most targets the look at /proc, which costs more than the kill.
     fn is_known_user_process(&self) -> bool {
         const KTHREADD: u32 = 2;
         self.parent
@@ -142,7 +146,7 @@ impl PidRef {
             && self.pid.get() != KTHREADD
     }
 
-    /// Its parent's pid when it was opened; `None`: neither a pidfd (Linux 6.13) nor /proc told it.
+    /// The parent's pid when it was opened; `None`: neither a pidfd (Linux 6.13) nor /proc told it.
     pub(crate) fn parent_when_opened(&self) -> Option<u32> {
         self.parent
     }
@@ -193,10 +197,11 @@ impl PidRef {
         }
     }
 
-    /// With neither pidfd nor /proc, only our own children can be told from threads and successors.
+    /// Holds a process without pidfd and /proc. Only the caller's own children can then be told
+    /// from threads and successors.
     pub(crate) fn without_descriptor(pid: Pid, expected: Option<&ProcessId>) -> Pin {
         match (sys::waitid_nowait(pid), expected) {
-            // Whichever process was expected: it is this zombie or was here before it.
+            // Whether this zombie was expected or an earlier process: it is gone.
             (Ok(ChildState::Exited), _) => Pin::Gone,
             (Ok(ChildState::Running), None) => Pin::Held(PidRef {
                 pid,
@@ -221,7 +226,7 @@ impl PidRef {
         }
     }
 
-    /// The pidfd itself; `None`: it is not held by one.
+    /// The pidfd itself; `None`: no pidfd holds it.
     pub(crate) fn into_pidfd(self) -> Option<OwnedFd> {
         match self.hold {
             Hold::Pidfd(fd) => Some(fd),
@@ -235,12 +240,12 @@ impl PidRef {
             Hold::Pidfd(fd) => has_ended(fd.as_fd()),
             Hold::Child => {
                 match sys::waitid_nowait(self.pid)? {
-                    // Or another child of ours has got the number. If /proc cannot tell them apart, as
-                    // without a descriptor, it is taken for the one that was named.
+                    // Another child of the caller may have got the number. The start time tells
+                    // them apart. Without it, this child is taken for the one that was named.
                     ChildState::Running => Ok(self.start_time.is_some()
                         && self.is_gone_by_start_time(proc).unwrap_or(false)),
-                    // Not ours any more: another thread has reaped it, or SIGCHLD is ignored, which reaps
-                    // at once. A process that has the number now is a successor.
+                    // It is no child any more: another thread has reaped it, or SIGCHLD is ignored,
+                    // which reaps at once. A process that has the number now is a successor.
                     ChildState::Exited | ChildState::NotOurs => Ok(true),
                 }
             }
@@ -257,13 +262,13 @@ impl PidRef {
         };
         let mut buf = Vec::new();
         match proc.process(self.pid).stat(&mut buf)? {
-            // A dead thread that its tracer has not waited for counts, as it does for a pidfd.
+            // A dead thread that its tracer has not waited for counts as alive, as for a pidfd.
             Some(now) => Ok(now.start_time != then || now.is_zombie()),
             None => Ok(true),
         }
     }
 
-    /// Sends a signal; `Ok(false)` if the process is gone, `EPERM` if it is not ours to signal.
+    /// Sends a signal; `Ok(false)`: the process is gone. `EPERM`: the caller may not signal it.
     pub(crate) fn signal(&self, signal: i32, proc: &mut MaybeProc) -> io::Result<bool> {
         match &self.hold {
             Hold::Pidfd(fd) => signal_by_pidfd(fd.as_fd(), self.pid, signal),
@@ -274,13 +279,14 @@ impl PidRef {
         }
     }
 
-    /// Whether the process still has its pid, so that what was read by pid is its own.
+    /// Whether the process still has its pid. If so, what was read under the pid is its own.
     pub(crate) fn has_its_pid(&self) -> bool {
-        // Without a pidfd the start time is all there is, and that was read by pid.
+        // Without a pidfd only the start time is known, and it was read under the pid.
         self.pidfd().is_none_or(|fd| !was_reaped(fd))
     }
 
-    /// By what to find the process again once its pidfd is closed; `None` if that is not sure.
+    /// The identity by which the process is found again after its pidfd is closed; `None`: it
+    /// cannot be found for sure.
     pub(crate) fn identity(&self) -> Option<ProcessId> {
         let fd = self.pidfd()?;
         let inode = sys::pidfs_inode(fd);

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::{check, check_fd, retry};
 
-/// A file system that is told by its magic number (statfs(2)).
+/// A file system, told by its magic number (statfs(2)).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileSystem {
     Proc,
@@ -49,7 +49,7 @@ pub(crate) fn file_system(fd: BorrowedFd<'_>) -> io::Result<FileSystem> {
     Ok(FileSystem::of(&unsafe { fs.assume_init() }))
 }
 
-/// The file system's magic number: 32 bits, whatever the width and sign of `f_type`.
+/// The magic number of a file system: 32 bits. `f_type` differs in width and sign by target.
 pub(super) fn magic(fs: &libc::statfs) -> u64 {
     #[allow(
         clippy::unnecessary_cast,
@@ -59,7 +59,7 @@ pub(super) fn magic(fs: &libc::statfs) -> u64 {
     wide & 0xffff_ffff
 }
 
-/// open(2) of a directory by its path, as a place to open other files from.
+/// openat(2) of a directory, to open other files relative to it.
 pub(crate) fn open_directory(path: &CStr) -> io::Result<OwnedFd> {
     open_from(libc::AT_FDCWD, path, libc::O_DIRECTORY)
 }
@@ -91,7 +91,7 @@ pub(crate) fn read(file: BorrowedFd<'_>, buf: &mut Vec<u8>) -> io::Result<usize>
     Ok(got)
 }
 
-/// ioctl(2) `FIONREAD`: how many bytes lie in a pipe.
+/// ioctl(2) `FIONREAD`: how many bytes are in a pipe.
 pub(crate) fn bytes_to_read(pipe: BorrowedFd<'_>) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: FIONREAD writes one int, and the descriptor is open.
@@ -123,7 +123,8 @@ impl Metadata {
     }
 }
 
-/// fstatat(2); a link is followed, also one under /proc that leads to what its text cannot name.
+/// fstatat(2); follows links. A link under /proc leads to its file even if its text names another
+/// one.
 pub(crate) fn fstatat(dir: BorrowedFd<'_>, path: &CStr) -> io::Result<Metadata> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     let (fd, to) = (dir.as_raw_fd(), stat.as_mut_ptr());
@@ -147,7 +148,7 @@ pub(crate) fn readlinkat(dir: BorrowedFd<'_>, path: &CStr) -> io::Result<PathBuf
         let spare = target.spare_capacity_mut();
         let (to, room) = (spare.as_mut_ptr().cast(), spare.len());
         let got = retry(|| {
-            // SAFETY: an open descriptor, a NUL-terminated path, and `to` is valid for `room` bytes.
+            // SAFETY: an open descriptor, a NUL-terminated path, `to` is valid for `room` bytes.
             match unsafe { libc::readlinkat(dir.as_raw_fd(), path.as_ptr(), to, room) } {
                 -1 => Err(io::Error::last_os_error()),
                 got => Ok(got.unsigned_abs()),
@@ -158,13 +159,13 @@ pub(crate) fn readlinkat(dir: BorrowedFd<'_>, path: &CStr) -> io::Result<PathBuf
             unsafe { target.set_len(got) };
             return Ok(OsString::from_vec(target).into());
         }
-        // It may have been cut.
+        // The text fills the buffer, so it may have been cut.
         target.reserve(2 * room);
     }
 }
 
-/// The names in a directory, one readdir(3) after another. Unlike `std::fs::read_dir` it allocates
-/// nothing for each entry.
+/// Calls `each` with every name in a directory (readdir(3)). Unlike `std::fs::read_dir` it
+/// allocates nothing for each name.
 pub(crate) fn for_each_name(
     dir: BorrowedFd<'_>,
     path: &CStr,
@@ -187,7 +188,7 @@ pub(crate) fn for_each_name(
     std::mem::forget(fd);
     let stream = Stream(stream);
     loop {
-        // readdir tells its end from an error by errno alone.
+        // Only errno tells the end of a directory from an error.
         // SAFETY: errno is this thread's own.
         unsafe { *errno() = 0 };
         // SAFETY: `stream.0` is an open directory stream that no other thread uses.
@@ -196,7 +197,7 @@ pub(crate) fn for_each_name(
             let error = io::Error::last_os_error();
             match error.raw_os_error() {
                 Some(0) => return Ok(()),
-                // The same entries come again from where it stopped.
+                // The next call goes on where this one stopped.
                 Some(libc::EINTR) => continue,
                 _ => return Err(error),
             }

@@ -1,7 +1,8 @@
 //! System calls and libc calls under their manual-page names: the only folder with `unsafe`.
 //!
-//! Descriptors come in borrowed and go out owned. Every error is errno as [`io::Error`]. `EINTR` is
-//! retried here, except by [`ppoll`], whose caller knows how much of its time is left.
+//! Descriptors come in borrowed and go out owned. A call that fails returns errno as an
+//! [`io::Error`]. `EINTR` is retried here, except by [`ppoll`], because only its caller knows how
+//! much time is left.
 
 use std::ffi::CString;
 use std::io;
@@ -24,8 +25,8 @@ pub(crate) use process::{ChildState, waitid_nowait};
 pub(crate) use regex::Regex;
 pub(crate) use signal::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM, kill, kill_group};
 
-/// A number that can name one process: `1..=i32::MAX`, so never "my group" (0), "everyone" (-1) or
-/// a group (negative) of kill(2).
+/// A number that can name one process: `1..=i32::MAX`. So it never means "my group" (0), "every
+/// process" (-1) or a group (other negative numbers) to kill(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Pid(libc::pid_t);
 

@@ -8,23 +8,24 @@ use super::fs::magic;
 use super::{Pid, check};
 
 /// pidfd_open(2), Linux 5.3. `ESRCH`: no such process. `ENOENT` (`EINVAL` in older kernels): the
-/// number is a thread's, or in older kernels that of a reaped leader whose group lives on.
+/// number is that of a thread. Older kernels give the same error for a reaped leader whose group
+/// still has members.
 pub(crate) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     let flags: libc::c_long = 0;
     // SAFETY: pidfd_open takes two integers and touches no memory of ours.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(pid.0), flags) };
     let fd = libc::c_int::try_from(fd).map_err(|_| io::ErrorKind::InvalidData)?;
     check(fd)?;
-    // SAFETY: the call succeeded, so `fd` is a new descriptor that nobody else owns.
+    // SAFETY: the call succeeded, so `fd` is a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Whom pidfd_send_signal(2) signals.
+/// What pidfd_send_signal(2) signals.
 #[derive(Clone, Copy)]
 pub(crate) enum Scope {
     Process,
     /// The process group that the process leads or led (`PIDFD_SIGNAL_PROCESS_GROUP`, Linux 6.9;
-    /// `EINVAL` before). It works even after the leader was reaped, and never means a later group.
+    /// `EINVAL` before). It works after the leader was reaped, and never means a later group.
     Group,
 }
 
@@ -34,7 +35,7 @@ pub(crate) fn pidfd_send_signal(
     signal: i32,
     scope: Scope,
 ) -> io::Result<()> {
-    // linux/pidfd.h; the libc crate does not have it for Android.
+    // linux/pidfd.h. The libc crate does not have it for Android.
     const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
     let no_info = std::ptr::null::<libc::siginfo_t>();
     let flags: libc::c_uint = match scope {
@@ -58,7 +59,8 @@ pub(crate) fn pidfd_send_signal(
     Ok(())
 }
 
-/// ioctl_pidfd(2) `PIDFD_GET_INFO`, Linux 6.13: the parent's pid, 0 for one outside our PID namespace.
+/// ioctl_pidfd(2) `PIDFD_GET_INFO`, Linux 6.13: the parent's pid; 0 for a parent outside of the
+/// caller's PID namespace.
 #[cfg(target_os = "linux")]
 pub(crate) fn pidfd_get_parent(pidfd: BorrowedFd<'_>) -> io::Result<u32> {
     let mut info = MaybeUninit::<libc::pidfd_info>::zeroed();
@@ -68,13 +70,13 @@ pub(crate) fn pidfd_get_parent(pidfd: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(unsafe { info.assume_init() }.ppid)
 }
 
-/// The libc crate does not have it for Android, so /proc is asked there.
+/// The libc crate does not have it for Android, so /proc is read there.
 #[cfg(target_os = "android")]
 pub(crate) fn pidfd_get_parent(_: BorrowedFd<'_>) -> io::Result<u32> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// The inode number of a pidfd where pidfs has one for each process (Linux 6.9, 64-bit). Older
+/// The inode number of a pidfd, if pidfs has one for each process (Linux 6.9, 64-bit). Older
 /// kernels give all pidfds the inode of anon_inodefs, which says nothing.
 pub(crate) fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Option<u64> {
     const PID_FS_MAGIC: u64 = 0x5049_4446;

@@ -13,13 +13,13 @@ pub(crate) enum Event {
     Readable,
     /// `POLLPRI`: a file of cgroup v2 has changed.
     Changed,
-    /// `POLLHUP` alone: of a pidfd, that the process was reaped (Linux 6.9).
+    /// `POLLHUP` alone: the process of a pidfd was reaped (Linux 6.9).
     HungUp,
 }
 
-/// ppoll(2): which are ready, or hung up; `None` is never. Without a timeout it waits for ever.
-/// `EINTR` is returned, and is possible even without a wait: the caller knows what is left of its
-/// time.
+/// ppoll(2): which descriptors are ready or hung up. `None` in place of a descriptor is never
+/// ready. Without a timeout it waits for ever. It may return `EINTR`, even if it does not wait:
+/// only its caller knows how much time is left.
 pub(crate) fn ppoll<const N: usize>(
     fds: [Option<BorrowedFd<'_>>; N],
     event: Event,
@@ -31,15 +31,15 @@ pub(crate) fn ppoll<const N: usize>(
         Event::HungUp => 0,
     };
     let mut polls = fds.map(|fd| libc::pollfd {
-        // A negative one is passed over.
+        // ppoll ignores negative descriptors.
         fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
         events,
         revents: 0,
     });
     let timeout = timeout.map(|left| libc::timespec {
-        // After 68 years it wakes early, which every caller must allow for anyway.
+        // More than 68 years are cut to 68 years. Every caller allows for an early return.
         tv_sec: i32::try_from(left.as_secs()).unwrap_or(i32::MAX).into(),
-        // Below a billion, which fits tv_nsec whatever its type.
+        // Below a billion, which fits every type of tv_nsec.
         tv_nsec: left.subsec_nanos() as _,
     });
     let timeout = timeout.as_ref().map_or(std::ptr::null(), |t| t as *const _);
@@ -49,7 +49,7 @@ pub(crate) fn ppoll<const N: usize>(
     Ok(polls.map(|poll| poll.revents & (events | libc::POLLHUP | libc::POLLERR) != 0))
 }
 
-/// The time since boot, suspension included: the clock of start times.
+/// The time since boot, suspension included: start times use this clock.
 pub(crate) fn since_boot() -> io::Result<Duration> {
     let mut now = libc::timespec {
         tv_sec: 0,
@@ -62,15 +62,15 @@ pub(crate) fn since_boot() -> io::Result<Duration> {
     Ok(Duration::new(seconds, nanos))
 }
 
-/// Sleeps, by ppoll(2) of nothing. `std::thread::sleep` resumes with the time that is left, to which
-/// the kernel adds the timer slack again and again: in a storm of signals it never ends.
+/// Sleeps by ppoll(2) of nothing. `std::thread::sleep` resumes with the time that is left, and the
+/// kernel adds the timer slack to each part: under a storm of signals it never ends.
 pub(crate) fn sleep(time: Duration) {
     let begun = Instant::now();
     while let Some(left) = time
         .checked_sub(begun.elapsed())
         .filter(|left| !left.is_zero())
     {
-        // However this ends, the clock tells whether it was enough.
+        // The clock tells whether the sleep was long enough, however the call ended.
         drop(ppoll([], Event::Readable, Some(left)));
     }
 }

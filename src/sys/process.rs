@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use super::{Pid, check};
 
-/// getpgrp(2); 0 for a group outside our PID namespace.
+/// getpgrp(2); 0 for a group outside of the caller's PID namespace.
 pub(crate) fn getpgrp() -> u32 {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::getpgrp() }.unsigned_abs()
@@ -30,12 +30,14 @@ pub(crate) fn set_child_subreaper() -> io::Result<()> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ChildState {
     Running,
-    /// Every thread of it has ended; the status waits for its parent.
+    /// Every thread of it has ended. Its status waits for the parent.
     Exited,
+    /// It is no child of the caller, or it was reaped.
     NotOurs,
 }
 
-/// waitid(2) with `WEXITED | WNOWAIT | WNOHANG`; `__WALL` (Linux 4.7) for children of clone(2).
+/// waitid(2) with `WEXITED | WNOWAIT | WNOHANG`, and `__WALL` (Linux 4.7) for children made by
+/// clone(2) without SIGCHLD.
 pub(crate) fn waitid_nowait(pid: Pid) -> io::Result<ChildState> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let options = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
@@ -54,8 +56,8 @@ pub(crate) fn waitid_nowait(pid: Pid) -> io::Result<ChildState> {
     }
 }
 
-/// kcmp(2) `KCMP_VM`: whether two processes share their memory, as those of vfork(2) do until
-/// execve(2). Linux 3.5, CONFIG_KCMP; `EPERM` without the right to trace both.
+/// kcmp(2) `KCMP_VM`: whether two processes share their memory, as after vfork(2) until execve(2).
+/// Linux 3.5, CONFIG_KCMP. `EPERM`: the caller may not trace both.
 pub(crate) fn share_memory(one: Pid, other: Pid) -> io::Result<bool> {
     const KCMP_VM: libc::c_long = 1;
     let (one, other) = (libc::c_long::from(one.0), libc::c_long::from(other.0));

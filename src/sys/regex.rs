@@ -27,7 +27,8 @@ impl Regex {
         Err(text.to_string_lossy().into_owned())
     }
 
-    /// Whether it matches anywhere in `subject`. `REG_ESPACE` and the like are errors, not "no".
+    /// Whether it matches anywhere in `subject`. `REG_ESPACE` and other failures are errors, not
+    /// "no".
     pub(crate) fn is_match(&self, subject: &CStr) -> io::Result<bool> {
         // SAFETY: compiled by regcomp and not yet freed; the subject is NUL-terminated; with
         // REG_NOSUB no match array is written.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Pid, check, check_fd};
 
-/// The group of a child that is to be spawned.
+/// The group of a child that will be spawned.
 #[derive(Clone, Copy)]
 pub(crate) enum NewGroup {
     Inherit,
@@ -17,14 +17,14 @@ pub(crate) enum NewGroup {
     Join(Pid),
 }
 
-/// Spawns a command whose child calls setpgid(2) or setsid(2) before execve(2) and, outside our own
-/// group, trades a terminal on its standard input for /dev/null.
+/// Spawns a command. Before execve(2) the child calls setpgid(2) or setsid(2). If it leaves the
+/// caller's group and its standard input is a terminal, it replaces that by /dev/null.
 pub(crate) fn spawn_in_group(command: &mut Command, group: NewGroup) -> io::Result<Child> {
     if matches!(group, NewGroup::Inherit) {
         return command.spawn();
     }
-    // A closure cannot be taken off the command again, so it asks whether its time has come: it is
-    // the child's copy of the flag that counts, which fork(2) made.
+    // A closure cannot be removed from the command. So it does nothing unless the flag is set.
+    // fork(2) copies the flag into the child, so clearing it later changes nothing there.
     let is_due = Arc::new(AtomicBool::new(true));
     let is_mine = Arc::clone(&is_due);
     let in_child = move || -> io::Result<()> {
@@ -47,8 +47,8 @@ pub(crate) fn spawn_in_group(command: &mut Command, group: NewGroup) -> io::Resu
         }
         Ok(())
     };
-    // SAFETY: between fork and exec the closure makes async-signal-safe calls only, allocates nothing
-    // and takes no lock; io::Error of an errno is a plain number.
+    // SAFETY: between fork and exec the closure makes async-signal-safe calls only, allocates
+    // nothing and takes no lock; io::Error of an errno is a plain number.
     unsafe { command.pre_exec(in_child) };
     let spawned = command.spawn();
     is_due.store(false, Ordering::Relaxed);

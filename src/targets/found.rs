@@ -1,8 +1,12 @@
-//! Targets that were found: listed first, then held, then asked whether they belong.
+//! Targets that were found: first listed, then held, then checked.
 //!
-//! Between the listing and the holding a number may go to another process. So the question whether
-//! the process belongs is asked once it is held, and its answer counts only if it has its number
-//! still: then what was read under the number is its own.
+//! Between the listing and the holding, the number may go to another process. So three steps run in
+//! this order:
+//!
+//! 1. Hold the process that has the number now.
+//! 2. `belongs` runs on what is read under the number.
+//! 3. The answer counts only if the held process still has its number. Then what was read is its
+//!    own, and a process that reused the pid cannot have answered.
 
 use std::io;
 
@@ -17,7 +21,7 @@ use super::{State, Targets};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Added {
     New,
-    /// It is among the targets, or it is spared.
+    /// It is a target already, or it is spared.
     Known,
     /// A zombie.
     Dead,
@@ -60,14 +64,16 @@ impl Targets<'_> {
         Ok(Added::New)
     }
 
-    /// Adds a child that was listed under its parent's number; see [`Targets::is_still`].
+    /// Adds a child that was listed under its parent's number. [`Targets::is_still`] says whether
+    /// the list was the parent's.
     pub(crate) fn add_child(&mut self, parent: Pid, child: Pid) -> Result<Added> {
-        // An ancestor of the caller is no descendant of a target, unless the caller is.
+        // Ancestors are not asked for: a descendant of a target can be an ancestor of the caller
+        // only if the caller is a descendant too.
         if self.is_known(child) || child.is_caller() {
             return Ok(Added::Known);
         }
-        // One call less than the look at /proc: a child that forks and exits without pause has to be
-        // stopped as soon as it can be.
+        // The pidfd may tell the parent, which saves the look at /proc. A child that forks and
+        // exits without pause must be stopped as early as possible.
         match self.pin(child, None) {
             State::Live(held) if held.parent_when_opened() == Some(parent.get()) => {
                 self.push(child.get(), State::Live(held));
@@ -78,7 +84,8 @@ impl Targets<'_> {
         }
     }
 
-    /// The children that were listed under a parent's number, if the list is its own.
+    /// The children that were listed under a parent's number; none if the list may be another
+    /// process's.
     pub(crate) fn own_children(&mut self, parent: Pid, listed: Vec<Pid>) -> Vec<Pid> {
         match listed.is_empty() || self.is_still(parent) {
             true => listed,
@@ -94,8 +101,8 @@ impl Targets<'_> {
         matches!(self.targets[index].state, State::Refused(_)) || self.has_its_pid(index)
     }
 
-    /// Whether a number that was the caller's or a target's is so still: then a list of children that
-    /// was read under it before is its own.
+    /// Whether the caller or a target still has this number. Then a list of children that was read
+    /// under it before is its own.
     pub(crate) fn is_still(&mut self, pid: Pid) -> bool {
         match self.latest.get(&pid) {
             Some(&index) => self.has_its_pid(index),
@@ -110,12 +117,12 @@ impl Targets<'_> {
             Some(_) => Ok(!held.has_its_pid()),
             None => held.is_gone(proc),
         });
-        // A look that failed says nothing of what was sent.
+        // A failed look says nothing about what was sent.
         self.targets[index].doubt = doubt;
         self.live(index).is_some()
     }
 
-    /// Forgets the targets from one on, which were not signalled yet, unless they are to be kept.
+    /// Forgets the targets from one index on, unless `keep` says true. They were not signalled yet.
     pub(crate) fn keep(&mut self, from: usize, keep: impl Fn(Pid) -> bool) {
         let mut index = 0;
         self.targets.retain(|target| {

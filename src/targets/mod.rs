@@ -2,16 +2,16 @@
 //!
 //! | state | what is held | becomes |
 //! |---|---|---|
-//! | `Live` | a [`PidRef`] | `Gone`, or `Parked` if others need its descriptor |
-//! | `Parked` | an identity, its pidfd is closed | `Live` when it is acted on, or `Gone` |
-//! | `Gone` | how it ended | |
-//! | `Refused` | why | |
+//! | `Live` | a [`PidRef`] | `Gone`, or `Parked` if another target needs its descriptor |
+//! | `Parked` | an identity; the pidfd is closed | `Live` when it is acted on, or `Gone` |
+//! | `Gone` | how it ended | stays |
+//! | `Refused` | why | stays |
 //!
-//! Invariants: nothing is signalled but through a [`PidRef`], so never a successor. Each process is a
-//! target once. A target that was sent SIGSTOP here is sent SIGKILL or, when the targets are dropped,
-//! SIGCONT.
+//! Invariants: every signal to a single target goes through a [`PidRef`], so not to a successor.
+//! Each process is a target once. A target that got SIGSTOP here gets SIGKILL or, when the targets
+//! are dropped, SIGCONT. Only that SIGCONT may go by number, if nothing else is left.
 //!
-//! There may be more targets than descriptors: then the oldest are parked, a few at a time. [`Proc`]
+//! If there are more targets than descriptors, the oldest are parked, a few at a time. [`Proc`]
 //! keeps a descriptor of its own for reading.
 
 use std::collections::{HashMap, HashSet};
@@ -37,11 +37,11 @@ pub(crate) struct Targets<'w> {
     started: Instant,
     proc: MaybeProc,
     targets: Vec<Target>,
-    /// Where the latest target with a pid is.
+    /// The index of the latest target with a pid.
     latest: HashMap<Pid, usize>,
-    /// What the latest wait waited for.
+    /// The outcome that the latest wait gave to targets.
     outcome: Outcome,
-    /// `None`: they are only watched.
+    /// `None`: the targets are only watched, and nothing is sent.
     spared: Option<Spared>,
     /// When SIGKILL was first sent.
     killed: Option<Instant>,
@@ -76,12 +76,12 @@ impl From<Pin> for State {
 }
 
 impl<'w> Targets<'w> {
-    /// Nothing is to be sent to them.
+    /// Targets that are only watched.
     pub(crate) fn watched() -> Targets<'w> {
         Targets::with(None, Ppoll)
     }
 
-    /// `wait` is the way to wait.
+    /// Targets that are signalled, unless they are spared. `wait` is the way to wait.
     pub(crate) fn sparing(spared: Spared, wait: impl Wait + 'w) -> Targets<'w> {
         Targets::with(Some(spared), wait)
     }
@@ -99,8 +99,8 @@ impl<'w> Targets<'w> {
         }
     }
 
-    /// Adds each of these once: the process that has the number or, with a `ProcessId`, that very
-    /// process. One that is spared is reported, never signalled.
+    /// Adds each of these once: the process that has the number or, with a `ProcessId`, only that
+    /// very process. A spared one is reported, never signalled.
     pub(crate) fn add_named<'a>(
         &mut self,
         named: impl Iterator<Item = (u32, Option<&'a ProcessId>)>,
@@ -117,8 +117,8 @@ impl<'w> Targets<'w> {
                     Some(reason) => State::Refused(reason),
                     None => self.pin(pid, None),
                 },
-                // The identity may be that of a process which had the number before: what is refused
-                // for its number alone is told once it is held.
+                // The number may be a successor's. So an identity is refused only after the process
+                // is held.
                 (Some(pid), Some(id)) => {
                     let here = *here.get_or_insert_with(|| Here::look(&mut self.proc));
                     match here.judge(id) {
@@ -143,7 +143,7 @@ impl<'w> Targets<'w> {
         spared.refusal(pid, held, &mut self.proc)
     }
 
-    /// Why this one is spared; `None`: it is not.
+    /// Why this process is spared; `None`: it is not.
     pub(crate) fn spared_reason(&mut self, pid: Pid) -> Option<Reason> {
         self.spared.as_mut()?.reason(pid, &mut self.proc)
     }
@@ -168,7 +168,7 @@ impl<'w> Targets<'w> {
         Here::look(&mut self.proc).judge(id).is_none()
     }
 
-    /// Adds one that is found and spared, to be reported.
+    /// Adds a process that was found and is spared. It is reported, never signalled.
     pub(crate) fn add_refused(&mut self, pid: Pid, reason: Reason) {
         if !self.contains(pid) {
             self.push(pid.get(), State::Refused(reason));
@@ -187,11 +187,11 @@ impl<'w> Targets<'w> {
         });
     }
 
-    /// /proc, without which no process can be found.
+    /// /proc. Without it no process can be found.
     pub(crate) fn proc(&mut self) -> Result<&Proc> {
         match self.proc.get() {
             Some(proc) => Ok(proc),
-            // It says why.
+            // The second attempt returns the reason.
             None => Err(Proc::open()
                 .err()
                 .unwrap_or_else(|| Error::io("open /proc", io::ErrorKind::Interrupted.into()))),
@@ -204,7 +204,7 @@ impl<'w> Targets<'w> {
         partial.map_err(|e| Error::io("read /proc/thread-self/mounts", e))
     }
 
-    /// Pins a group.
+    /// Opens a group, so that a later one of the same number is told from it.
     pub(crate) fn open_group(&mut self, pgid: Pid) -> Result<ProcessGroup> {
         loop {
             match ProcessGroup::open(pgid) {
@@ -221,7 +221,7 @@ impl<'w> Targets<'w> {
         self.targets.len()
     }
 
-    /// The pid of a target that is not known to be gone and may be acted on.
+    /// The pid of a target that is not known to be gone and was not refused.
     pub(crate) fn live(&self, index: usize) -> Option<Pid> {
         match &self.targets.get(index)?.state {
             State::Live(held) => Some(held.pid()),
@@ -251,7 +251,7 @@ impl<'w> Targets<'w> {
         index.is_some_and(|&index| self.live(index).is_some())
     }
 
-    /// Whether a target could not be signalled when it last was.
+    /// Whether the latest attempt to signal a target failed.
     pub(crate) fn is_doubtful(&self, index: usize) -> bool {
         self.targets[index].doubt.is_some()
     }
@@ -267,7 +267,7 @@ impl<'w> Targets<'w> {
         State::from(pin)
     }
 
-    /// Closes a few pidfds, so that one can be opened and other threads find room.
+    /// Parks a few targets, so that this thread can open a pidfd and other threads find room.
     fn make_room(&mut self) -> bool {
         const AT_ONCE: usize = 4;
         let mut parked = 0;
@@ -286,8 +286,8 @@ impl<'w> Targets<'w> {
         parked > 0
     }
 
-    /// Acts on a target that is not known to be gone. A parked one is held again first. `act` says
-    /// whether it is gone, which is then due to `outcome`.
+    /// Acts on a live target. A parked one is held again first. If `act` returns true, the target
+    /// is gone with `outcome`.
     fn act(
         &mut self,
         index: usize,
@@ -297,7 +297,7 @@ impl<'w> Targets<'w> {
         if let State::Parked(id) = self.targets[index].state {
             match self.pin(id.number(), Some(&id)) {
                 State::Gone(_) => self.targets[index].state = State::Gone(outcome),
-                // There is no descriptor now. There may be one later.
+                // No descriptor is free now. There may be one later.
                 State::Refused(reason) => self.targets[index].doubt = Some(reason),
                 state => self.targets[index].state = state,
             }
@@ -316,25 +316,27 @@ impl<'w> Targets<'w> {
         }
     }
 
-    /// Sends these to all that live, from a target on. One that may not be signalled is watched all
-    /// the same.
+    /// Sends these to all live targets, from one index on. A target that may not be signalled is
+    /// still watched.
     pub(crate) fn signal(&mut self, from: usize, signals: &[i32]) {
         for index in from..self.targets.len() {
             self.signal_one(index, signals, Outcome::Exited);
         }
     }
 
-    /// SIGKILL to frozen targets, children first: the end of a parent can orphan the process group of
-    /// its children, and the kernel continues stopped members of an orphaned group (setpgid(2)).
+    /// Sends SIGKILL to all live targets, children first. The end of a parent can orphan the
+    /// process group of its children, and the kernel continues stopped members of an orphaned group
+    /// (setpgid(2)).
     ///
-    /// Their groups may have been killed before, so a target that is gone by now is so due to that.
+    /// If a target is gone already, the SIGKILL to its group has killed it.
     pub(crate) fn kill_newest_first(&mut self) {
         for index in (0..self.targets.len()).rev() {
             self.signal_one(index, &[SIGKILL], Outcome::Killed);
         }
     }
 
-    /// Returns whether the signals were sent; if it is gone instead, that is due to `outcome`.
+    /// Sends signals to one target; true: they were sent. If it is gone instead, it is gone with
+    /// `outcome`.
     pub(crate) fn signal_one(&mut self, index: usize, signals: &[i32], outcome: Outcome) -> bool {
         let mut is_sent = false;
         self.targets[index].doubt = None;
@@ -357,16 +359,16 @@ impl<'w> Targets<'w> {
         is_sent
     }
 
-    /// Waits until all are gone, or as many as are at the deadline; what is gone then is so due to
-    /// `outcome`. Those that could not be signalled are looked at last and not waited for.
+    /// Waits until all targets are gone, or until the deadline. Those that end now are gone with
+    /// `outcome`. Those that could not be signalled get one look at the end.
     pub(crate) fn wait(&mut self, deadline: Deadline, outcome: Outcome) {
         self.wait_for(self.targets.len(), deadline, outcome);
     }
 
-    /// As [`Targets::wait`], of the first so many.
+    /// As [`Targets::wait`], for the first `first` targets.
     pub(crate) fn wait_for(&mut self, first: usize, deadline: Deadline, outcome: Outcome) {
         self.outcome = outcome;
-        // Newest first: it is the last to go, and then most of the others cost one look.
+        // The newest is the last to end. After it most of the others need only one look.
         for index in (0..first).rev() {
             if self.targets[index].doubt.is_none() {
                 self.act(index, outcome, |held, proc, wait| {
@@ -385,7 +387,7 @@ impl<'w> Targets<'w> {
     }
 }
 
-/// Whatever happened, nothing is left stopped.
+/// Leaves no target stopped, whatever happened.
 impl Drop for Targets<'_> {
     fn drop(&mut self) {
         for index in 0..self.targets.len() {
@@ -393,8 +395,8 @@ impl Drop for Targets<'_> {
                 continue;
             }
             self.signal_one(index, &[SIGCONT], Outcome::Exited);
-            // Without a descriptor, or without /proc, the number must do: at worst a successor that
-            // was stopped goes on.
+            // Without a descriptor or /proc only the number is left. At worst this continues a
+            // successor that was stopped.
             if let (true, Some(pid)) = (self.targets[index].is_frozen, self.live(index)) {
                 drop(sys::kill(pid, SIGCONT));
             }

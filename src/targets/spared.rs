@@ -1,4 +1,5 @@
-//! Processes that are never meant: init, the caller and its ancestors.
+//! Processes that are never signalled: init, the caller, kernel threads and, unless the call allows
+//! it, the caller's ancestors.
 
 use std::collections::HashSet;
 use std::os::fd::AsFd;
@@ -8,12 +9,12 @@ use super::super::process::PidRef;
 use super::super::report::Reason;
 use super::super::sys::{self, Pid};
 
-/// Who is spared in one call.
+/// What is spared in one call.
 pub(crate) struct Spared {
-    /// The caller's ancestors may be hit too.
+    /// The caller's ancestors may be signalled too.
     pub(crate) even_ancestors: bool,
     caller: u32,
-    /// Once they were asked for: not if all targets are children of the caller.
+    /// `None`: not read yet. If all targets are children of the caller, they are never read.
     ancestors: Option<HashSet<Pid>>,
 }
 
@@ -26,7 +27,7 @@ impl Spared {
         }
     }
 
-    /// Why a target is never signalled. It is asked twice: before opening (number only) and after (the
+    /// Why a target is never signalled. It runs twice: before opening (number only) and after (the
     /// process).
     pub(super) fn refusal(
         &mut self,
@@ -41,7 +42,7 @@ impl Spared {
             return Some(Reason::Caller);
         }
         let held = held?;
-        // It would ignore SIGKILL or, if it has asked for it, obey.
+        // A kernel thread ignores SIGKILL or, if it allows the signal, ends.
         if held.is_kernel_thread {
             return Some(Reason::KernelThread);
         }
@@ -54,7 +55,7 @@ impl Spared {
         !self.even_ancestors && self.ancestors(proc).contains(&pid)
     }
 
-    /// Why this one is spared; `None`: it is not.
+    /// Why this process is spared; `None`: it is not.
     pub(crate) fn reason(&mut self, pid: Pid, proc: &mut MaybeProc) -> Option<Reason> {
         match pid {
             _ if pid.is_init() => Some(Reason::Init),
@@ -65,7 +66,8 @@ impl Spared {
         }
     }
 
-    /// The parent of the caller, its parent and so on, up to the first that has none here.
+    /// The parent of the caller, the parent's parent and so on, up to the first process without a
+    /// parent in this PID namespace.
     pub(crate) fn ancestors(&mut self, proc: &mut MaybeProc) -> &HashSet<Pid> {
         self.ancestors.get_or_insert_with(|| {
             let mut ancestors = HashSet::new();
@@ -79,7 +81,7 @@ impl Spared {
     }
 }
 
-/// By a pidfd (Linux 6.13), which hidepid does not hide, or by /proc.
+/// Reads the parent from a pidfd (Linux 6.13), which works under hidepid, or from /proc.
 fn parent_of(pid: Pid, proc: &mut MaybeProc) -> Option<u32> {
     let pidfd = sys::pidfd_open(pid).ok();
     let parent = pidfd.and_then(|pidfd| sys::pidfd_get_parent(pidfd.as_fd()).ok());

@@ -1,7 +1,7 @@
 //! SIGSTOP, and the wait until a target has stopped.
 //!
-//! A process forks no more once it is seen stopped. Only its parent is told when that happens, so
-//! others look again and again.
+//! A process that is seen stopped forks no more. Only its parent is told when it stops, so every
+//! other process must look again and again.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use super::super::wait::{Backoff, Deadline};
 use super::Targets;
 
 impl Targets<'_> {
-    /// Sends SIGSTOP to a target and does not wait for it.
+    /// Sends SIGSTOP to a target, and does not wait.
     ///
     /// If SIGSTOP failed, SIGCONT is never sent: SIGCONT may be permitted within the same session
-    /// (kill(2)), and someone else may have stopped the process.
+    /// (kill(2)), and another process may have stopped the target.
     pub(crate) fn send_sigstop(&mut self, index: usize) {
         if !self.targets[index].is_frozen {
             let is_sent = self.signal_one(index, &[SIGSTOP], Outcome::Exited);
@@ -24,12 +24,13 @@ impl Targets<'_> {
         }
     }
 
-    /// Stops a target and waits until every thread of it has stopped, or it is gone. Returns how
-    /// still it got: `Stopped` or `Gone`, or what it was when the patience or the time was over.
+    /// Stops a target and waits until every thread of it has stopped, or it is gone. Returns at
+    /// once if it is traced or cannot be signalled. If the patience or the time is over, returns
+    /// how still it is then.
     pub(crate) fn await_stopped(&mut self, index: usize, deadline: Deadline) -> Result<Seen> {
         const PATIENCE: Duration = Duration::from_millis(100);
-        /// A fork may take long, and a vfork parent sleeps until its child is done: both are looked
-        /// at again in the next pass.
+        /// A fork may take long, and a vfork(2) parent sleeps until its child is done. The next
+        /// pass looks at both again.
         const UNINTERRUPTIBLE: Duration = Duration::from_millis(10);
         self.send_sigstop(index);
         let patience = deadline.or_after(PATIENCE);
@@ -40,7 +41,7 @@ impl Targets<'_> {
             let seen = seen.map_err(|e| Error::io(format!("read process {}", pid.get()), e))?;
             let is_final = match seen.stillness {
                 Stillness::Gone | Stillness::Stopped => true,
-                // With SIGSTOP pending it stops again if its tracer lets it go.
+                // SIGSTOP is pending, so it stops again if its tracer continues it.
                 Stillness::Traced => true,
                 Stillness::Uninterruptible => uninterruptible.has_passed(),
                 Stillness::Running => patience.has_passed(),

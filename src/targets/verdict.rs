@@ -1,4 +1,7 @@
 //! The verdict: which targets are gone, and why the others are not.
+//!
+//! A target is gone only if that was seen. Everything else is a survivor. Without survivors the
+//! call is `Ok` if the [`Proof`] is complete, and `Unproven` if not.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,7 +16,7 @@ use super::super::sys::Pid;
 use super::super::wait::Deadline;
 use super::{State, Target, Targets};
 
-/// How the members of what was to go were found.
+/// What is known about how the targets were found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Proof {
     pub(crate) coverage: Coverage,
@@ -32,14 +35,15 @@ impl Proof {
         is_complete: true,
     };
 
-    /// It is not sure that all were found.
+    /// It is not proven that all were found.
     pub(crate) const NONE: Proof = Proof {
         coverage: Coverage::BestEffort,
         is_complete: false,
     };
 }
 
-/// How many survivors are looked at, so that reading thousands does not take longer than was promised.
+/// Limits how many survivors are looked at. Reading thousands would take longer than the call has
+/// promised.
 struct Looks {
     left_in_any_case: usize,
     deadline: Deadline,
@@ -54,7 +58,8 @@ impl Looks {
         }
     }
 
-    /// What a target that is not gone is and, unless a reason is given, why it is still there.
+    /// Reads what a target is that is not gone and, unless `reason` is given, why it is still
+    /// there.
     fn see(&mut self, number: u32, reason: Option<Reason>, proc: &mut MaybeProc) -> Survivor {
         let mut survivor = Survivor {
             pid: number,
@@ -90,7 +95,7 @@ impl Looks {
 }
 
 impl Proof {
-    /// Of both.
+    /// The proof of two searches together.
     pub(crate) fn and(self, other: Proof) -> Proof {
         let is_exact = [self, other]
             .iter()
@@ -114,11 +119,11 @@ impl Targets<'_> {
         for index in 0..self.targets.len() {
             let Target { number, doubt, .. } = self.targets[index];
             let mut survivor = None;
-            // What ended since the deadline, while others were looked at, is no survivor.
+            // A target that ended since the deadline, while others were looked at, is no survivor.
             let outcome = doubt.map_or(self.outcome, |_| Outcome::Exited);
             self.act(index, outcome, |held, proc, _| {
                 let mut seen = looks.see(number, doubt, proc);
-                // What was read under the number is its own if it has its number still.
+                // If it still has its number, what was read under the number is its own.
                 if !held.has_its_pid() {
                     (seen.id, seen.state, seen.name) = (None, None, None);
                 }
@@ -129,7 +134,7 @@ impl Targets<'_> {
             match self.targets[index].state {
                 State::Gone(_) => {}
                 State::Refused(reason) => {
-                    // The number of one that cannot be told may be another's.
+                    // The number may be that of another process.
                     let mut seen = looks.see(number, Some(reason), &mut self.proc);
                     if reason == Reason::Unverifiable {
                         seen.id = None;
@@ -153,7 +158,7 @@ impl Targets<'_> {
         }
     }
 
-    /// The error of a call that found more than it may, and has sent nothing.
+    /// The error of a call that found more than it may kill. Nothing was sent.
     pub(crate) fn too_many(&mut self, most: usize) -> Error {
         let mut looks = Looks::new();
         let live: Vec<Pid> = self.all_live().collect();
@@ -176,7 +181,7 @@ impl Targets<'_> {
     }
 }
 
-/// Why a process is still there. Every thread counts: one that is held holds all.
+/// Why a process is still there. One thread that is held keeps the whole process.
 fn why(dir: &ProcessDir<'_>) -> io::Result<Reason> {
     let mut buf = Vec::new();
     let mut reason = Reason::StillExiting;

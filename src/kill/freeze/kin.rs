@@ -1,17 +1,20 @@
-//! Members of a tree that are not reached by its lists of children: they lost their parent.
+//! Members of a tree that its lists of children do not show, because they lost their parent.
 //!
-//! | found by | member if |
+//! | found by | it is a member |
 //! |---|---|
-//! | a session that a member leads, or led while it was one | always: a session is entered only by birth |
+//! | a session that a member leads or led as a member | always: only birth enters a session |
 //! | a group that was made for the tree ([`OwnedGroup`]) | always: its owner says so |
-//! | the group of a root that is the caller's own child | it is an orphan: init, a subreaper or a member is its parent |
+//! | the group of a root that is the caller's own child | only as an orphan |
 //!
-//! Any other process that shares only a group with the tree may be a stranger's child, as a shell's
-//! job mates are. It is left alone.
+//! An orphan has no parent in this PID namespace, or its parent is init, a member, or a process
+//! that may be a subreaper: an ancestor of the caller or of a root, or the caller.
 //!
-//! A group in which all are members is stopped and killed as a whole, which outruns processes that
-//! fork and exit. All groups of a session are of that kind if the session is the tree's own, because a
-//! group lies within one session.
+//! Any other process that shares only a group with the tree may be a stranger's child, such as the
+//! job mates of a shell. It is left alone.
+//!
+//! If all processes of a group are members, the group is stopped and killed as a whole: a process
+//! that forks and exits cannot escape that. This holds for every group of a session of the tree,
+//! because a group lies within one session.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -30,9 +33,9 @@ use super::super::super::targets::found::Added;
 pub(in super::super) struct Kin {
     sessions: HashMap<Pid, Arc<ProcessGroup>>,
     groups: HashMap<Pid, Group>,
-    /// Groups that were sent SIGSTOP as a whole, and are to be killed or continued.
+    /// Groups that got SIGSTOP as a whole. They are killed, or continued on drop.
     stopped: HashMap<Pid, Arc<ProcessGroup>>,
-    /// The ancestors of the roots, one of which may be given the orphans of the tree.
+    /// The ancestors of the roots. One of them may be given the orphans of the tree.
     above_roots: Vec<Pid>,
     ancestry: Option<Ancestry>,
 }
@@ -43,12 +46,12 @@ struct Group {
     is_owned: bool,
 }
 
-/// Looked at once a call, and only if something was found by session or group.
+/// It is read once in a call, and only if a session or group is known.
 #[derive(Clone)]
 struct Ancestry {
     /// The caller, init, and the ancestors that are spared.
     spared: HashSet<Pid>,
-    /// Those that may be given an orphan of the tree.
+    /// The processes that may be given an orphan of the tree.
     reapers: HashSet<Pid>,
 }
 
@@ -57,7 +60,7 @@ struct Mate {
     pid: Pid,
     group: Option<Pid>,
     parent: Option<Pid>,
-    /// By session, or in an owned group.
+    /// It was found by session, or in an owned group.
     is_sure: bool,
 }
 
@@ -85,7 +88,7 @@ impl Kin {
         self.sessions.insert(leader.pgid, Arc::clone(leader));
     }
 
-    /// The group of a root that is the caller's own child.
+    /// Adds the group of a root that is the caller's own child.
     pub(in super::super) fn add_group_of_root(&mut self, leader: &Arc<ProcessGroup>) {
         self.groups.entry(leader.pgid).or_insert_with(|| Group {
             leader: Arc::clone(leader),
@@ -106,7 +109,7 @@ impl Kin {
             return Ok(());
         }
         let session = targets.open_group(pid)?;
-        // What was read and opened under the number is its own if it has its number still.
+        // If it still has its number, what was read and opened under the number is its own.
         if targets.has_its_pid(index) {
             self.sessions.insert(pid, Arc::new(session));
         }
@@ -127,9 +130,11 @@ impl Kin {
         Ok(())
     }
 
-    /// Adds the kin that are not yet targets. With `stop` they, and the groups in which all are
-    /// members, are stopped. True: there was a new one, or a group to stop, or one that could not be
-    /// judged, so that it is worth another look. A child of another mate is judged by that one.
+    /// Adds the kin that are not yet targets. With `stop`, stops them and the groups in which all
+    /// are members.
+    ///
+    /// True: another look is needed, because there was a new one, a group to stop, or one that
+    /// could not be judged. A mate whose parent is another mate is judged by that parent.
     pub(in super::super) fn add(&mut self, targets: &mut Targets<'_>, stop: bool) -> Result<bool> {
         self.forget_empty();
         if self.sessions.is_empty() && self.groups.is_empty() {
@@ -155,13 +160,13 @@ impl Kin {
             } else if !mate.parent.is_some_and(|parent| pids.contains(&parent)) {
                 match self.has_strange_parent(&mate, targets)? {
                     true => shared.extend(mate.group),
-                    // Its parent has ended since, or was born since: another look tells.
+                    // Its parent has ended since, or was born since. Another look tells.
                     false => is_new = true,
                 }
             }
         }
         if stop {
-            // Strangers may be hidden.
+            // A group may hold strangers that /proc hides.
             if self.groups.values().any(|group| !group.is_owned) && targets.is_partial()? {
                 let unsure = self.groups.iter().filter(|(_, group)| !group.is_owned);
                 shared.extend(unsure.map(|(pgid, _)| *pgid));
@@ -175,7 +180,7 @@ impl Kin {
         Ok(is_new)
     }
 
-    /// All that are in a session or group of the tree, zombies left out.
+    /// All processes in a session or group of the tree, without zombies.
     fn mates(&self, targets: &mut Targets<'_>) -> Result<Vec<Mate>> {
         let mut mates = Vec::new();
         let mut buf = Vec::new();
@@ -194,7 +199,7 @@ impl Kin {
         Ok(mates)
     }
 
-    /// Whether the parent of one that shares a group with the tree lives outside of it.
+    /// Whether the parent of a mate is alive and outside of the tree's sessions and groups.
     fn has_strange_parent(&self, mate: &Mate, targets: &mut Targets<'_>) -> Result<bool> {
         let Some(parent) = mate.parent else {
             return Ok(false);
@@ -231,7 +236,8 @@ impl Kin {
             Some(leader) => Arc::clone(leader),
             None => Arc::new(targets.open_group(pgid)?),
         };
-        // The group that was opened is the one that the member was seen in, if it is in it still.
+        // If the member is still in it, the group that was opened is the one that the member was
+        // seen in.
         let mut buf = Vec::new();
         let stat = targets.proc()?.process(member).stat(&mut buf);
         let is_in = proc::readable(member, stat)?
@@ -250,7 +256,7 @@ impl Kin {
     /// Kills the groups that were stopped.
     pub(in super::super) fn kill(&mut self) {
         for group in std::mem::take(&mut self.stopped).into_values() {
-            // What is left of it is held and verified one by one.
+            // An error does not count: each member is held, killed and verified by itself.
             group.signal(SIGKILL).unwrap_or(false);
         }
     }
@@ -288,14 +294,14 @@ impl Kin {
         self.is_sure(stat) || group.is_some_and(|group| self.groups.contains_key(&group))
     }
 
-    /// Whether that alone makes it a member.
+    /// Whether its session or group alone makes it a member.
     fn is_sure(&self, stat: &Stat<'_>) -> bool {
         let group = Pid::new(stat.group).and_then(|group| self.groups.get(&group));
         Pid::new(stat.session).is_some_and(|session| self.sessions.contains_key(&session))
             || group.is_some_and(|group| group.is_owned)
     }
 
-    /// A number that was given to another process names another session or group, or none.
+    /// Forgets sessions and groups whose number went to another process, and empty groups.
     fn forget_empty(&mut self) {
         self.sessions.retain(|_, leader| !leader.was_replaced());
         let sessions = &self.sessions;
@@ -316,7 +322,7 @@ impl Kin {
                 let spared = spared.filter(|&pid| targets.spared_reason(pid).is_some());
                 let spared = spared.collect();
                 reapers.insert(init);
-                // Where it cannot be asked, it may be one.
+                // If it cannot be told, the caller may be one.
                 match sys::process::is_child_subreaper().unwrap_or(true) || caller.is_init() {
                     true => reapers.insert(caller),
                     false => reapers.remove(&caller),
@@ -328,11 +334,11 @@ impl Kin {
     }
 }
 
-/// What was stopped and not killed goes on.
+/// Continues the groups that were stopped and not killed.
 impl Drop for Kin {
     fn drop(&mut self) {
         for group in self.stopped.values() {
-            // There is no one to tell, and nothing else to try.
+            // Drop can neither report an error nor try anything else.
             group.signal(SIGCONT).unwrap_or(false);
         }
     }

@@ -1,5 +1,5 @@
-//! The children of one process after another: by the kernel's lists or, if those do not tell, by one
-//! scan of all parents.
+//! The children of one process after another: by the kernel's lists or, if those do not tell, by
+//! one scan of all parents. After a scan all later answers come from it.
 
 use std::collections::HashMap;
 
@@ -60,7 +60,7 @@ pub(in super::super) struct Listing {
 }
 
 impl Listing {
-    /// None is missing that lives through the call.
+    /// The children of a process. None is missing that lives through the call.
     pub(in super::super) fn children(
         &mut self,
         parent: Pid,
@@ -69,7 +69,7 @@ impl Listing {
         self.list(parent, targets, |lists, proc| lists.children(parent, proc))
     }
 
-    /// As [`Listing::children`], of a process that was seen stopped with a single thread.
+    /// As [`Listing::children`], for a process that was seen stopped with a single thread.
     pub(super) fn children_of_stopped(
         &mut self,
         parent: Pid,
@@ -80,7 +80,7 @@ impl Listing {
         })
     }
 
-    /// Those of one look, the oldest first: enough for a start.
+    /// The children that one look shows, the oldest first. Some may be missing.
     pub(super) fn seen(&mut self, parent: Pid, targets: &mut Targets<'_>) -> Result<Vec<Pid>> {
         self.list(parent, targets, |lists, proc| {
             match lists.pass(parent, proc)? {

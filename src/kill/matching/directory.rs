@@ -1,4 +1,4 @@
-//! Whatever is in a directory, with all descendants.
+//! What is in a directory, with all descendants. The search itself is in `matching.rs`.
 
 use std::collections::HashSet;
 use std::io;
@@ -14,24 +14,27 @@ use super::super::Kill;
 use super::{Search, Seek};
 
 impl Kill {
-    /// Kills every process that is in a directory, as [`pids_in_directory`](super::super::super::pids_in_directory)
-    /// finds them, with all their descendants, until there is none: what to call before a worktree is
-    /// deleted.
+    /// Kills every process that is in a directory, as
+    /// [`pids_in_directory`](super::super::super::pids_in_directory) finds them, with all their
+    /// descendants, until there is none. Call it before you delete a worktree.
     ///
-    /// A process is in the directory if it works there or below, runs a program from there, or names the
-    /// directory or a path below it in an argument. The path is never a pattern: `/srv/tree-7` is not
-    /// `/srv/tree-70`. All that are found are stopped, with their trees as by [`Kill::tree`], before the
-    /// first is killed, and then the search is repeated until it is empty. The caller and its ancestors
-    /// are spared, so a shell that works in the directory and started the caller lives on. What of
-    /// other users' processes may not be read is passed over.
+    /// A process is in the directory if it works there or below, runs a program from there, or
+    /// names the directory or a path below it in an argument. The path is never a pattern:
+    /// `/srv/tree-7` is not `/srv/tree-70`. What the caller may not read of other users' processes
+    /// does not count.
+    ///
+    /// All that are found are stopped, with their trees as by [`Kill::tree`], before the first is
+    /// killed. Then the search is repeated until it is empty. The caller is spared, and so are its
+    /// ancestors unless [`Kill::even_ancestors`] allows them. So a shell that works in the
+    /// directory and started the caller lives on.
     ///
     /// The coverage is that of [`Kill::matching`] and [`Kill::tree`] together.
     ///
     /// # Errors
-    /// `Refused`: `dir` is empty, holds a NUL, is or leads to `/`, or exists and is no directory. `Io`
-    /// with a source of kind `NotFound`: `dir` does not exist and no process is in it, so the path may be
-    /// mistyped. `Survivors`: some are not gone. `Unproven`: new ones keep coming. `Proc` or `Io`: /proc
-    /// cannot be used or read, and nothing was sent.
+    /// `Refused`: `dir` is empty, holds a NUL, is or leads to `/`, or exists and is no directory.
+    /// `Io` with a source of kind `NotFound`: `dir` does not exist and no process is in it, so the
+    /// path may be mistyped. `Survivors`: some are not gone. `Unproven`: new ones keep coming.
+    /// `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
     ///
     /// ```no_run
     /// # use std::path::Path;

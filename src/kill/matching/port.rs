@@ -1,4 +1,9 @@
-//! Whatever listens on a port, until nothing does.
+//! What listens on a port, until nothing does.
+//!
+//! 1. Stop the listeners, and list them again, until there is no new one.
+//! 2. Kill them, and wait for them.
+//! 3. List again. If there is no new one, the port is free, or only survivors and spared processes
+//!    listen. If there is one, start again.
 
 use super::super::super::error::{Error, Result};
 use super::super::super::find::listeners::{holds, listeners, pids_listening_on};
@@ -13,18 +18,18 @@ use super::stop;
 
 impl Kill {
     /// Kills every process that listens on a TCP port, as
-    /// [`pids_listening_on`](super::super::super::pids_listening_on) finds them, until none does: the port can
-    /// be bound at once after `Ok`.
+    /// [`pids_listening_on`](super::super::super::pids_listening_on) finds them, until none does.
+    /// After `Ok` the port can be bound at once.
     ///
-    /// Clients of the port are left alone. If several processes share the socket, as the children of a
-    /// server do, all of them are targets. All are stopped before the first gets SIGKILL, so a server
-    /// that is started again and again is caught too. If none listens, that is no error.
+    /// Clients of the port are left alone. If several processes share the socket, as the children
+    /// of a server do, all of them are targets. All are stopped before the first gets SIGKILL, so a
+    /// server that is started again and again is caught too. If none listens, that is no error.
     ///
     /// # Errors
-    /// `Refused`: port 0. `Survivors`: some are not gone; or the caller, one of its ancestors or init
-    /// listens, and is spared. `Unproven`: new listeners keep coming. `Io`: permission denied, the owner
-    /// of a listening socket cannot be seen; nothing was sent. `Proc` or `Io`: /proc cannot be used or
-    /// read, and nothing was sent.
+    /// `Refused`: port 0. `Survivors`: some are not gone; or a process listens that is spared
+    /// (init, the caller, one of its ancestors). `Unproven`: new listeners keep coming. `Io` with a
+    /// source of kind `PermissionDenied`: the owner of a listening socket cannot be seen, and
+    /// nothing was sent. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
     ///
     /// ```no_run
     /// process_kill::Kill::graceful().port(8080)?;
@@ -41,8 +46,8 @@ struct Listening {
 }
 
 impl Listening {
-    /// Adds the listeners. True: there was a new one, or one that was gone before it could be held, so
-    /// that another look is due.
+    /// Adds the listeners. True: another look is needed, because there was a new one, or one that
+    /// was gone before it was held.
     fn add(&self, targets: &mut Targets<'_>) -> Result<bool> {
         let pids = pids_listening_on(self.port)?;
         if pids.is_empty() {
@@ -89,7 +94,7 @@ impl Selection for Listening {
             })?;
             targets.signal(0, &[SIGKILL]);
             targets.wait(deadline, Outcome::Killed);
-            // A socket that no target holds any more is held by one that is spared.
+            // What still listens is a survivor, or is spared.
             if !retry(deadline, || self.add(targets))? {
                 return match targets.all_live().next() {
                     None => Ok(Proof::EXACT),
