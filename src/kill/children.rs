@@ -20,7 +20,7 @@ use super::super::sys::{self, Pid, SIGKILL};
 use super::super::targets::found::Added;
 use super::super::targets::{Proof, Targets};
 use super::super::wait::Deadline;
-use super::freeze::{Kin, add_members, freeze};
+use super::freeze::{self, Kin, add_members, freeze};
 use super::{Found, Kill, Selection, retry};
 
 impl Kill {
@@ -164,7 +164,7 @@ impl Selection for Children {
             let listed = retry(deadline, || self.catch(targets))?;
             let is_left = |index| targets.live(index).is_some() && !targets.is_doubtful(index);
             if (0..targets.len()).any(is_left) {
-                let frozen_by = deadline.three_quarters();
+                let frozen_by = freeze::frozen_by(deadline);
                 // Whether it closed does not matter: the list tells in the end.
                 retry(frozen_by, || {
                     freeze(targets, &mut self.kin, Newest::UNKNOWN, frozen_by)

@@ -57,30 +57,54 @@ pub(super) fn freeze(
 ) -> Result<Proof> {
     stop_seen(targets, deadline)?;
     let mut quiet = 0;
+    // The members that were in state D in the latest whole pass, if it was quiet but for them.
+    let mut stuck = None;
     loop {
         let before = newest(targets)?;
-        let Some(pass) = pass(targets, kin, deadline)? else {
-            return Ok(Proof::NONE);
-        };
-        let is_quiet = pass.is_quiet && pass.uninterruptible.is_empty();
-        if is_quiet && kin.only_strangers_since(targets, before)? {
-            // Kin may be hidden.
-            return match kin.only_strangers_since(targets, since)? && !targets.is_partial()? {
-                true => Ok(Proof::EXACT),
-                false => Ok(Proof::BEST_EFFORT),
-            };
-        }
-        quiet = if is_quiet { quiet + 1 } else { 0 };
-        if quiet == 2 {
-            return Ok(Proof::BEST_EFFORT);
+        let pass = pass(targets, kin, deadline)?;
+        if let Some(pass) = pass {
+            let is_quiet = pass.is_quiet && pass.uninterruptible.is_empty();
+            quiet = if is_quiet { quiet + 1 } else { 0 };
+            if is_quiet && kin.only_strangers_since(targets, before)? {
+                return closed(targets, kin, since);
+            }
+            if quiet == 2 {
+                return closed(targets, kin, Newest::UNKNOWN);
+            }
+            stuck = pass.is_quiet.then_some(pass.uninterruptible);
         }
         if deadline.has_passed() {
-            return match pass.is_quiet && end_forks(targets, kin, &pass.uninterruptible)? {
-                true => Ok(Proof::BEST_EFFORT),
-                false => Ok(Proof::NONE),
+            return match stuck {
+                Some(members) if end_forks(targets, kin, &members)? => {
+                    closed(targets, kin, Newest::UNKNOWN)
+                }
+                _ => Ok(Proof::NONE),
             };
         }
     }
+}
+
+/// What is proven by a tree that was closed.
+fn closed(targets: &mut Targets<'_>, kin: &mut Kin, since: Newest) -> Result<Proof> {
+    // A member that could not be stopped may have forked.
+    if targets.has_doubtful() {
+        return Ok(Proof::NONE);
+    }
+    // Kin may be hidden.
+    let is_exact = !targets.has_lost()
+        && kin.only_strangers_since(targets, since)?
+        && !targets.is_partial()?;
+    match is_exact {
+        true => Ok(Proof::EXACT),
+        false => Ok(Proof::BEST_EFFORT),
+    }
+}
+
+/// How long the freeze may take: most of the time, and a bounded part of a very long one, because a
+/// tree must not stay stopped for ever. The rest is for the members to end.
+pub(super) fn frozen_by(deadline: Deadline) -> Deadline {
+    const LONGEST: Duration = Duration::from_secs(10);
+    deadline.three_quarters().or_after(LONGEST)
 }
 
 pub(super) fn newest(targets: &mut Targets<'_>) -> Result<Newest> {
@@ -134,14 +158,14 @@ fn visit(
     if stillness == Stillness::Gone || targets.live(index).is_none() {
         return Ok(());
     }
-    let children = match stillness == Stillness::Stopped && seen.threads == 1 {
+    let listed = match stillness == Stillness::Stopped && seen.threads == 1 {
         true => listing.children_of_stopped(parent, targets)?,
         false => listing.children(parent, targets)?,
     };
-    if !children.is_empty() && !targets.is_still(parent) {
+    let Some(children) = targets.own_children(parent, listed) else {
         pass.is_quiet = false;
         return Ok(());
-    }
+    };
     for &child in &children {
         match targets.add_child(parent, child)? {
             Added::New => {
@@ -212,8 +236,8 @@ fn stop_seen(targets: &mut Targets<'_>, deadline: Deadline) -> Result<()> {
             if deadline.has_passed() && at_least.has_passed() {
                 break;
             }
-            let children = listing.seen(parent, targets)?;
-            for child in targets.own_children(parent, children) {
+            let listed = listing.seen(parent, targets)?;
+            for child in targets.own_children(parent, listed).unwrap_or_default() {
                 if targets.add_child(parent, child)? == Added::New {
                     targets.send_sigstop(targets.len() - 1);
                 }

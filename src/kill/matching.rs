@@ -341,7 +341,7 @@ impl<M: Seek> Selection for Search<M> {
             return self.as_far_as_seen(Proof::EXACT, targets);
         }
         loop {
-            let frozen_by = deadline.three_quarters();
+            let frozen_by = freeze::frozen_by(deadline);
             retry(frozen_by, || self.stop_all(targets, frozen_by))?;
             self.kin.kill();
             targets.kill_newest_first();

@@ -126,8 +126,6 @@ struct Tree<'a> {
     kin: Kin,
     /// What the fork counter showed when the call began.
     since: Newest,
-    /// None of the roots was gone already.
-    had_roots: bool,
 }
 
 enum What<'a> {
@@ -143,7 +141,6 @@ impl<'a> Tree<'a> {
             what,
             kin,
             since: Newest::UNKNOWN,
-            had_roots: true,
         }
     }
 
@@ -217,13 +214,11 @@ impl Selection for Tree<'_> {
                 let pid = pid_of(root)?;
                 self.check_root(pid, targets)?;
                 targets.add_named(std::iter::once((root, None)));
-                self.had_roots = !targets.has_gone();
                 self.own_what_the_root_leads(pid, None, targets)
             }
             What::Roots(ids) => {
                 targets.spare_ancestors();
                 targets.add_named(ids.iter().map(|id| (id.pid(), Some(id))));
-                self.had_roots = !targets.has_gone();
                 for id in ids {
                     if targets.is_here(id) {
                         self.own_what_the_root_leads(id.number(), Some(id), targets)?;
@@ -259,14 +254,9 @@ impl Selection for Tree<'_> {
 
     fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
         // The rest of the time is for the wait until they are gone.
-        let frozen_by = deadline.three_quarters();
+        let frozen_by = freeze::frozen_by(deadline);
         let proof = retry(frozen_by, || {
             freeze(targets, &mut self.kin, self.since, frozen_by)
-        });
-        // What outlived a root that was gone already may be anywhere.
-        let proof = proof.map(|proof| match self.had_roots {
-            true => proof,
-            false => proof.and(Proof::BEST_EFFORT),
         });
         self.kin.kill();
         targets.kill_newest_first();

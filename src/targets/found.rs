@@ -74,23 +74,27 @@ impl Targets<'_> {
         }
         // The pidfd may tell the parent, which saves the look at /proc. A child that forks and
         // exits without pause must be stopped as early as possible.
-        match self.pin(child, None) {
+        let added = match self.pin(child, None) {
             State::Live(held) if held.parent_when_opened() == Some(parent.get()) => {
                 self.push(child.get(), State::Live(held));
-                Ok(Added::New)
+                Added::New
             }
-            State::Gone(_) if !is_nobody(child) => Ok(Added::Dead),
-            _ => self.add_found(child, |stat, _| Ok(stat.parent == parent.get())),
-        }
+            State::Gone(_) if !is_nobody(child) => Added::Dead,
+            _ => self.add_found(child, |stat, _| Ok(stat.parent == parent.get()))?,
+        };
+        let is_missed = matches!(added, Added::Dead | Added::Vanished) && !self.contains(child);
+        self.has_missed |= is_missed;
+        Ok(added)
     }
 
-    /// The children that were listed under a parent's number; none if the list may be another
+    /// The children that were listed under a parent's number; `None` if the list may be another
     /// process's.
-    pub(crate) fn own_children(&mut self, parent: Pid, listed: Vec<Pid>) -> Vec<Pid> {
-        match listed.is_empty() || self.is_still(parent) {
-            true => listed,
-            false => Vec::new(),
+    pub(crate) fn own_children(&mut self, parent: Pid, listed: Vec<Pid>) -> Option<Vec<Pid>> {
+        let is_own = self.is_still(parent);
+        if let (true, Some(&index)) = (is_own, self.latest.get(&parent)) {
+            self.targets[index].was_listed = true;
         }
+        is_own.then_some(listed)
     }
 
     /// Whether the process that has this number is a target.

@@ -43,6 +43,8 @@ pub(crate) struct Targets<'w> {
     outcome: Outcome,
     /// `None`: the targets are only watched, and nothing is sent.
     spared: Option<Spared>,
+    /// A process was listed that had ended before it could be held.
+    has_missed: bool,
     /// When SIGKILL was first sent.
     killed: Option<Instant>,
     wait: Box<dyn Wait + 'w>,
@@ -53,6 +55,8 @@ struct Target {
     state: State,
     /// Why it is not waited for: `NotPermitted` or `Unverifiable`.
     doubt: Option<Reason>,
+    /// Its children were listed at least once.
+    was_listed: bool,
     /// SIGSTOP was sent, and neither SIGKILL nor SIGCONT since.
     is_frozen: bool,
 }
@@ -94,6 +98,7 @@ impl<'w> Targets<'w> {
             latest: HashMap::new(),
             outcome: Outcome::Exited,
             spared,
+            has_missed: false,
             killed: None,
             wait: Box::new(wait),
         }
@@ -183,6 +188,7 @@ impl<'w> Targets<'w> {
             number,
             state,
             doubt: None,
+            was_listed: false,
             is_frozen: false,
         });
     }
@@ -230,10 +236,17 @@ impl<'w> Targets<'w> {
         }
     }
 
-    /// Whether a target is known to be gone.
-    pub(crate) fn has_gone(&self) -> bool {
-        let is_gone = |target: &Target| matches!(target.state, State::Gone(_));
-        self.targets.iter().any(is_gone)
+    /// Whether a member of a tree ended before its children could be listed: they are orphans now, and
+    /// may be anywhere.
+    pub(crate) fn has_lost(&self) -> bool {
+        let is_lost =
+            |target: &Target| matches!(target.state, State::Gone(_)) && !target.was_listed;
+        self.has_missed || self.targets.iter().any(is_lost)
+    }
+
+    /// Whether a target that may still run could not be signalled.
+    pub(crate) fn has_doubtful(&self) -> bool {
+        (0..self.targets.len()).any(|index| self.live(index).is_some() && self.is_doubtful(index))
     }
 
     /// As [`Targets::live`], of each of them.

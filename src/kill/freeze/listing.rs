@@ -43,8 +43,8 @@ fn add_descendants(targets: &mut Targets<'_>, deadline: Deadline) -> Result<bool
             if deadline.has_passed() {
                 break;
             }
-            let children = listing.children(parent, targets)?;
-            for child in targets.own_children(parent, children) {
+            let listed = listing.children(parent, targets)?;
+            for child in targets.own_children(parent, listed).unwrap_or_default() {
                 targets.add_child(parent, child)?;
             }
         }

@@ -13,7 +13,7 @@ use super::super::super::sys::SIGKILL;
 use super::super::super::targets::found::Added;
 use super::super::super::targets::{Proof, Targets};
 use super::super::super::wait::Deadline;
-use super::super::{Found, Kill, Selection, retry};
+use super::super::{Found, Kill, Selection, freeze, retry};
 use super::stop;
 
 impl Kill {
@@ -84,7 +84,7 @@ impl Selection for Listening {
 
     fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
         loop {
-            let frozen_by = deadline.three_quarters();
+            let frozen_by = freeze::frozen_by(deadline);
             retry(frozen_by, || {
                 stop(targets, frozen_by)?;
                 while self.add(targets)? && !frozen_by.has_passed() {
