@@ -64,6 +64,7 @@ pub fn adopt_orphans() -> Result<()> {
 /// With both, Ctrl-C on the terminal no longer reaches the child, because the terminal signals only
 /// its foreground group. The caller must stop the child itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Group {
     /// The caller's group.
     Inherit,

@@ -89,6 +89,7 @@ impl Default for Limits {
 
 /// What a child wrote, and how it ended.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Output {
     /// Its true status; `None`: it is not gone, or another thread has reaped it.
     pub status: Option<ExitStatus>,
@@ -107,6 +108,7 @@ pub struct Output {
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ended {
     /// It ended by itself, or another process ended it.
     Exited,

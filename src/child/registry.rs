@@ -12,7 +12,8 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::error::{Error, Result};
-use super::super::kill::{Kill, group_to_kill};
+use super::super::kill::Kill;
+use super::super::kill::groups::group_to_kill;
 use super::super::process::group::OwnedGroup;
 use super::super::process::{Owner, ProcessGroup, ProcessId};
 use super::super::report::Report;

@@ -62,17 +62,21 @@ const MOST_LOOKS: u32 = 64;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn pids_listening_on(port: u16) -> Result<Vec<u32>> {
+    listening_on(port, &Proc::open()?)
+}
+
+/// As [`pids_listening_on`].
+pub(crate) fn listening_on(port: u16, proc: &Proc) -> Result<Vec<u32>> {
     if port == 0 {
         return Err(Error::refused("0 is not a port (1 to 65535)"));
     }
-    let proc = Proc::open()?;
     let deadline = Deadline::after(PATIENCE);
-    let table = || listeners(port, &proc).map_err(|e| Error::io("read the TCP sockets", e));
+    let table = || listeners(port, proc).map_err(|e| Error::io("read the TCP sockets", e));
     let mut asked = table()?;
     let mut tables = Tables::OfLeader;
     let mut looks = 0;
     loop {
-        let owners = owners(&asked, tables, &proc)?;
+        let owners = owners(&asked, tables, proc)?;
         let now = table()?;
         looks += 1;
         let is_held = |socket: &&Listener| owners.sockets.contains(&socket.inode);

@@ -16,7 +16,7 @@ use super::super::find::descent::all_children;
 use super::super::proc::fork_counter::Newest;
 use super::super::proc::{self};
 use super::super::report::{Coverage, Outcome, Report};
-use super::super::sys::{self, Pid, SIGKILL};
+use super::super::sys::{self, Pid};
 use super::super::targets::found::Added;
 use super::super::targets::{Proof, Targets};
 use super::super::wait::Deadline;
@@ -171,8 +171,7 @@ impl Selection for Children {
                 })?;
                 self.look_at_namespaces(targets)?;
                 self.kin.kill();
-                targets.kill_newest_first();
-                targets.wait(deadline, Outcome::Killed);
+                targets.kill(deadline, Outcome::Killed);
             } else if self.list(targets)? == listed {
                 // A zombie may have been reaped, and its number used again. So each one is looked
                 // at once more.
@@ -192,17 +191,11 @@ impl Selection for Children {
     }
 }
 
-/// Adds a child and stops it. A child of the caller that is being spawned (posix_spawn(3) in
-/// another thread) still shares the caller's memory. It is killed and not stopped: while it is
-/// stopped, its parent thread may hold a lock of libc that is needed here.
+/// Adds a child and stops it.
 fn stop_at_once(targets: &mut Targets<'_>, parent: Pid, child: Pid) -> Result<Added> {
     let added = targets.add_child(parent, child)?;
     if added == Added::New {
-        let index = targets.len() - 1;
-        match parent.is_caller() && sys::process::share_memory(parent, child).unwrap_or(false) {
-            true => drop(targets.signal_one(index, &[SIGKILL], Outcome::Killed)),
-            false => targets.send_sigstop(index),
-        }
+        targets.send_sigstop(targets.len() - 1);
     }
     Ok(added)
 }

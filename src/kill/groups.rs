@@ -16,7 +16,7 @@ use super::super::sys::{self, Pid, SIGKILL};
 use super::super::targets::found::Added;
 use super::super::targets::{Proof, Spared, Targets};
 use super::super::wait::{Deadline, Ppoll};
-use super::{Found, Kill, Selection};
+use super::{Found, Kill, Selection, retry};
 
 impl Kill {
     /// Kills process groups and verifies that no member is left, under one deadline for all.
@@ -152,15 +152,15 @@ impl Selection for Groups<'_> {
         self.was_signalled = true;
         // The first time the groups are signalled as wholes. After that only new members need the
         // signal.
-        match from {
-            0 => {
+        match signals.split_first() {
+            Some((&first, others)) if from == 0 => {
                 for group in &self.groups {
-                    for &signal in signals {
-                        // `EPERM`: no member may be signalled. Signal 0 notes that for each below.
-                        group.signal(signal).unwrap_or(false);
-                    }
+                    // `EPERM`: no member may be signalled. Signal 0 notes that for each below.
+                    group.signal(first).unwrap_or(false);
                 }
-                targets.signal(0, &[0]);
+                // SIGCONT to those alone that may be sent the first one: kill(2) permits it within a
+                // session, and someone else may have stopped the others.
+                targets.signal(0, &[&[0], others].concat());
             }
             _ => targets.signal(from, signals),
         }
@@ -177,9 +177,8 @@ impl Selection for Groups<'_> {
                 // `EPERM` is noted below for each member.
                 group.signal(SIGKILL).unwrap_or(false);
             }
-            targets.kill_newest_first();
-            targets.wait(deadline, Outcome::Killed);
-            if !self.find(targets, deadline)?.is_new {
+            targets.kill(deadline, Outcome::Killed);
+            if !retry(deadline, || self.find(targets, deadline))?.is_new {
                 break;
             }
             if deadline.has_passed() {

@@ -344,8 +344,7 @@ impl<M: Seek> Selection for Search<M> {
             let frozen_by = freeze::frozen_by(deadline);
             retry(frozen_by, || self.stop_all(targets, frozen_by))?;
             self.kin.kill();
-            targets.kill_newest_first();
-            targets.wait(deadline, Outcome::Killed);
+            targets.kill(deadline, Outcome::Exited);
             match retry(deadline, || self.prove_empty(targets, deadline))? {
                 Some(proof) => return self.as_far_as_seen(proof.and(self.trees), targets),
                 None if deadline.has_passed() => return Ok(Proof::NONE),

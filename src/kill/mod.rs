@@ -27,12 +27,11 @@ use super::wait::{Backoff, Deadline, Ppoll, Wait};
 mod cgroup;
 mod children;
 mod freeze;
-mod groups;
+pub(crate) mod groups;
 mod matching;
 mod tree;
 
 pub use children::kill_all_children;
-pub(crate) use groups::group_to_kill;
 pub use groups::kill_process_group;
 pub use tree::kill_tree_and_verify;
 
@@ -170,24 +169,36 @@ impl Kill {
         targets.finish(proof)
     }
 
+    /// What was not counted to the end counts as too many.
+    fn check_count(&self, targets: &mut Targets<'_>, found: Found) -> Result<()> {
+        let is_limited = self.most < usize::MAX;
+        match is_limited && (!found.is_complete || targets.all_live().count() > self.most) {
+            true => Err(targets.too_many(self.most)),
+            false => Ok(()),
+        }
+    }
+
     /// The one escalation: first signal, grace, SIGKILL, verify.
     fn escalate(&self, selection: &mut impl Selection, targets: &mut Targets<'_>) -> Result<Proof> {
         /// The search time that is not deducted from the grace.
         const UNCOUNTED: Duration = Duration::from_millis(50);
+        /// How long members are searched that may be without end.
+        const SEARCH: Duration = Duration::from_secs(10);
         self.check()?;
         selection.start(targets)?;
         if self.most < usize::MAX {
-            /// The limit of a count that would never end.
-            const COUNTING: Duration = Duration::from_secs(2);
-            selection.find(targets, Deadline::after(COUNTING))?;
-            if targets.all_live().count() > self.most {
-                return Err(targets.too_many(self.most));
-            }
+            let found = selection.find(targets, Deadline::after(SEARCH))?;
+            self.check_count(targets, found)?;
         }
         if !self.grace.is_zero() && self.first != SIGKILL {
-            let latest = Deadline::after(self.grace.saturating_add(UNCOUNTED));
+            let latest = Deadline::after(self.grace.saturating_add(UNCOUNTED).min(SEARCH));
             let mut found = selection.find(targets, latest)?;
-            let deadline = latest.earlier(Deadline::after(self.grace));
+            self.check_count(targets, found)?;
+            let deadline = Deadline::after(self.grace);
+            let deadline = match self.grace > SEARCH {
+                true => deadline,
+                false => latest.earlier(deadline),
+            };
             let mut signalled = 0;
             // A part of a tree is not signalled: it would end, and the rest could not be found any
             // more.
@@ -210,8 +221,7 @@ impl Kill {
         // If something cannot be read now, the call is not complete. The known targets are killed
         // all the same.
         Ok(selection.kill(targets, deadline).unwrap_or_else(|_| {
-            targets.signal(0, &[SIGKILL]);
-            targets.wait(deadline, Outcome::Killed);
+            targets.kill(deadline, Outcome::Exited);
             Proof::NONE
         }))
     }
@@ -277,8 +287,7 @@ impl<'a, I: Iterator<Item = (u32, Option<&'a ProcessId>)>> Selection for Named<'
     }
 
     fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
-        targets.signal(0, &[SIGKILL]);
-        targets.wait(deadline, Outcome::Killed);
+        targets.kill(deadline, Outcome::Exited);
         Ok(Proof::EXACT)
     }
 }
@@ -325,7 +334,11 @@ pub fn sigkill_pids_and_verify(pids: &[u32]) -> Result<Report> {
 pub fn is_gone(pid: u32) -> Result<bool> {
     let pid = pid_of(pid)?;
     let mut proc = MaybeProc::default();
-    let gone = match PidRef::open(pid, None, &mut proc) {
+    let pin = match PidRef::open(pid, None, &mut proc) {
+        Pin::NoRoom => PidRef::without_descriptor(pid, None),
+        pin => pin,
+    };
+    let gone = match pin {
         Pin::Gone => Ok(true),
         Pin::Held(held) => held.is_gone(&mut proc),
         Pin::Refused(Reason::Thread) => {

@@ -12,7 +12,7 @@ use super::super::error::{Error, Result};
 use super::super::proc;
 use super::super::proc::fork_counter::Newest;
 use super::super::process::group::OwnedGroup;
-use super::super::process::{PidRef, ProcessId, pid_of};
+use super::super::process::{PidRef, ProcessGroup, ProcessId, pid_of};
 use super::super::report::{Outcome, Reason, Report};
 use super::super::sys::Pid;
 use super::super::targets::{Proof, Targets};
@@ -160,46 +160,43 @@ impl<'a> Tree<'a> {
         if let Some(reason) = reason {
             return Err(Error::refused(format!("{} {reason}", root.get())));
         }
-        self.kin.set_above_roots(ancestors);
         Ok(())
     }
 
     /// Notes the session that the root leads, and the group that it leads if the root is the
     /// caller's own child: then the caller made that group. Both are also noted if the root is a
     /// zombie, which keeps its number.
+    ///
+    /// `leader` was opened under the number of the root before anything else was read under it, and
+    /// has it still at the end. So all that was read is of one process.
     fn own_what_the_root_leads(
         &mut self,
-        root: Pid,
+        leader: ProcessGroup,
         expected: Option<&ProcessId>,
         targets: &mut Targets<'_>,
     ) -> Result<()> {
-        let mut buf = Vec::new();
-        let mut led = |targets: &mut Targets<'_>| {
-            let proc = targets.proc()?;
-            let is_it = match expected {
-                Some(expected) => proc::readable(root, PidRef::identified(root, proc))?
-                    .is_some_and(|(_, id)| expected.is_same(&id)),
-                None => true,
-            };
-            let stat = proc::readable(root, proc.process(root).stat(&mut buf))?;
-            Ok(stat.filter(|_| is_it).map_or((false, false), |stat| {
-                let is_own = stat.parent == proc.caller().get();
-                let number = root.get();
-                (is_own && stat.group == number, stat.session == number)
-            }))
-        };
-        let (leads_group, leads_session) = led(targets)?;
-        if !leads_group && !leads_session {
-            return Ok(());
+        let root = leader.pgid;
+        let proc = targets.proc()?;
+        if let Some(expected) = expected {
+            let found = proc::readable(root, PidRef::identified(root, proc))?;
+            if !found.is_some_and(|(_, id)| expected.is_same(&id)) {
+                return Ok(());
+            }
         }
-        let group = Arc::new(targets.open_group(root)?);
-        // The root still leads the same, so the number was its own when the group was opened.
-        if (leads_group, leads_session) == led(targets)? && !group.was_replaced() {
+        let mut buf = Vec::new();
+        let Some(stat) = proc::readable(root, proc.process(root).stat(&mut buf))? else {
+            return Ok(());
+        };
+        let is_own = stat.parent == proc.caller().get();
+        let leads_group = is_own && stat.group == root.get();
+        let leads_session = stat.session == root.get();
+        if (leads_group || leads_session) && leader.has_leader() {
+            let leader = Arc::new(leader);
             if leads_group {
-                self.kin.add_group_of_root(&group);
+                self.kin.add_group_of_root(&leader);
             }
             if leads_session {
-                self.kin.own_session(&group);
+                self.kin.own_session(&leader);
             }
         }
         Ok(())
@@ -213,15 +210,17 @@ impl Selection for Tree<'_> {
             What::Root(root) => {
                 let pid = pid_of(root)?;
                 self.check_root(pid, targets)?;
+                let leader = targets.open_group(pid)?;
                 targets.add_named(std::iter::once((root, None)));
-                self.own_what_the_root_leads(pid, None, targets)
+                self.own_what_the_root_leads(leader, None, targets)
             }
             What::Roots(ids) => {
                 targets.spare_ancestors();
                 targets.add_named(ids.iter().map(|id| (id.pid(), Some(id))));
                 for id in ids {
                     if targets.is_here(id) {
-                        self.own_what_the_root_leads(id.number(), Some(id), targets)?;
+                        let leader = targets.open_group(id.number())?;
+                        self.own_what_the_root_leads(leader, Some(id), targets)?;
                     }
                 }
                 Ok(())
@@ -259,8 +258,7 @@ impl Selection for Tree<'_> {
             freeze(targets, &mut self.kin, self.since, frozen_by)
         });
         self.kin.kill();
-        targets.kill_newest_first();
-        targets.wait(deadline, Outcome::Killed);
+        targets.kill(deadline, Outcome::Killed);
         proof
     }
 }

@@ -28,6 +28,11 @@ impl Newest {
     /// Counts as a counter that moves all the time.
     pub(crate) const UNKNOWN: Newest = Newest(None);
 
+    /// Whether no number was given out between the two.
+    pub(crate) fn is_same(self, other: Newest) -> bool {
+        self.0.is_some() && self == other
+    }
+
     /// The number of the newest process or thread, which may be gone by now.
     pub(crate) fn pid(self) -> Option<Pid> {
         Pid::new(self.0?)

@@ -7,7 +7,7 @@
 //! `ENOENT` alone never means "no such process": hidepid (proc(5)) hides live ones. A process is
 //! absent only if kill(2) agrees.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 use std::fmt;
 use std::io::{self, Cursor, Write};
@@ -33,7 +33,7 @@ pub(crate) use threads::Seen;
 pub(crate) struct Proc {
     root: OwnedFd,
     /// A descriptor that is closed to make room if no other is free.
-    spare: Cell<Option<OwnedFd>>,
+    spares: RefCell<Vec<OwnedFd>>,
     /// How long the current scan has waited for processes in execve(2).
     waited: Cell<Duration>,
     caller: Pid,
@@ -53,7 +53,7 @@ impl Proc {
         }
         let caller = Pid::new(std::process::id()).ok_or_else(foreign)?;
         let proc = Proc {
-            spare: Cell::new(root.try_clone().ok()),
+            spares: RefCell::new(Vec::new()),
             root,
             waited: Cell::new(Duration::ZERO),
             caller,
@@ -238,20 +238,32 @@ impl Proc {
         })
     }
 
-    /// Makes an attempt that needs a descriptor. If none is free, the spare one is closed for it.
+    /// Makes an attempt that needs a descriptor. If none is free, a spare one is closed for it.
     fn with_room<T>(&self, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        let spare = self.spare.take().or_else(|| self.root.try_clone().ok());
-        match attempt() {
-            Err(e) if is_no_room(&e) && spare.is_some() => {
-                drop(spare);
-                let result = attempt();
-                // Taken back at once, before another thread or a pidfd takes the place.
-                self.spare.set(self.root.try_clone().ok());
-                result
+        self.save_descriptors();
+        loop {
+            match attempt() {
+                Err(e) if is_no_room(&e) => match self.spares.borrow_mut().pop() {
+                    Some(spare) => drop(spare),
+                    None => return Err(e),
+                },
+                result => {
+                    // Taken back at once, before another thread or a pidfd takes the place.
+                    self.save_descriptors();
+                    return result;
+                }
             }
-            result => {
-                self.spare.set(spare);
-                result
+        }
+    }
+
+    /// One for a directory that is held open, and one for a file in it.
+    fn save_descriptors(&self) {
+        const SPARES: usize = 2;
+        let mut spares = self.spares.borrow_mut();
+        while spares.len() < SPARES {
+            match self.root.try_clone() {
+                Ok(spare) => spares.push(spare),
+                Err(_) => return,
             }
         }
     }

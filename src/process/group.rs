@@ -59,6 +59,18 @@ impl ProcessGroup {
         }
     }
 
+    /// Whether the process that had the number when this was opened still has it, a zombie too.
+    pub(crate) fn has_leader(&self) -> bool {
+        match &self.leader {
+            Leader::Held(fd) => !was_reaped(fd.as_fd()),
+            Leader::Reaped => false,
+            Leader::Unheld(then) => match ProcessId::of(self.pgid.get()) {
+                Ok(Some(now)) => then.is_some_and(|then| then.is_same(&now)),
+                Ok(None) | Err(_) => false,
+            },
+        }
+    }
+
     /// Signals every member; `Ok(false)`: there is no member, not even a zombie.
     pub(crate) fn signal(&self, signal: i32) -> io::Result<bool> {
         if self.was_replaced() {

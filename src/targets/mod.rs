@@ -23,7 +23,7 @@ use super::proc::{self, MaybeProc, Proc};
 use super::process::{Here, PidRef, Pin, ProcessGroup, ProcessId};
 use super::report::{Outcome, Reason};
 use super::sys::{self, Pid, SIGCONT, SIGKILL};
-use super::wait::{Deadline, Ppoll, Wait, is_gone_by};
+use super::wait::{Backoff, Deadline, Ppoll, Wait, is_gone_by};
 
 pub(crate) mod found;
 mod spared;
@@ -159,6 +159,29 @@ impl<'w> Targets<'w> {
             Some(spared) => spared.ancestors(&mut self.proc).clone(),
             None => HashSet::new(),
         }
+    }
+
+    /// The parents of live targets, their parents and so on, targets left out. An orphan of a target
+    /// is given to one of these or to init.
+    pub(crate) fn ancestors_of_live(&mut self) -> Result<HashSet<Pid>> {
+        let parent_or_self = |target: &Target| match &target.state {
+            State::Live(held) => held.parent_when_opened().and_then(Pid::new),
+            State::Parked(id) => Some(id.number()),
+            State::Gone(_) | State::Refused(_) => None,
+        };
+        let mut ask: HashSet<Pid> = self.targets.iter().filter_map(parent_or_self).collect();
+        let mut ancestors = HashSet::new();
+        let mut buf = Vec::new();
+        while let Some(&pid) = ask.iter().next() {
+            ask.remove(&pid);
+            if !self.has_live(pid) {
+                ancestors.insert(pid);
+            }
+            let stat = self.proc()?.process(pid).stat(&mut buf);
+            let parent = proc::readable(pid, stat)?.and_then(|stat| Pid::new(stat.parent));
+            ask.extend(parent.filter(|pid| !ancestors.contains(pid) && !self.has_live(*pid)));
+        }
+        Ok(ancestors)
     }
 
     /// Spares the caller's ancestors, whatever the call allows.
@@ -337,14 +360,27 @@ impl<'w> Targets<'w> {
         }
     }
 
-    /// Sends SIGKILL to all live targets, children first. The end of a parent can orphan the
-    /// process group of its children, and the kernel continues stopped members of an orphaned group
-    /// (setpgid(2)).
+    /// Sends SIGKILL to all live targets and waits until they are gone. A target that is gone before
+    /// that is gone with `outcome`. A target that could not be held because no descriptor was free is
+    /// tried again until the deadline.
     ///
-    /// If a target is gone already, the SIGKILL to its group has killed it.
-    pub(crate) fn kill_newest_first(&mut self) {
-        for index in (0..self.targets.len()).rev() {
-            self.signal_one(index, &[SIGKILL], Outcome::Killed);
+    /// Children come first. The end of a parent can orphan the process group of its children, and the
+    /// kernel continues stopped members of an orphaned group (setpgid(2)).
+    pub(crate) fn kill(&mut self, deadline: Deadline, outcome: Outcome) {
+        let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(20));
+        loop {
+            for index in (0..self.targets.len()).rev() {
+                self.signal_one(index, &[SIGKILL], outcome);
+            }
+            self.wait(deadline, Outcome::Killed);
+            let is_due = |target: &Target| {
+                target.doubt == Some(Reason::Unverifiable)
+                    && matches!(target.state, State::Live(_) | State::Parked(_))
+            };
+            if !self.targets.iter().any(is_due) || deadline.has_passed() {
+                return;
+            }
+            backoff.pause(deadline, &mut *self.wait);
         }
     }
 

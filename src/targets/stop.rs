@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::super::error::{Error, Result};
 use super::super::proc::{Seen, Stillness};
 use super::super::report::Outcome;
-use super::super::sys::SIGSTOP;
+use super::super::sys::{self, Pid, SIGKILL, SIGSTOP};
 use super::super::wait::{Backoff, Deadline};
-use super::Targets;
+use super::{State, Targets};
 
 impl Targets<'_> {
     /// Sends SIGSTOP to a target, and does not wait.
@@ -18,10 +18,29 @@ impl Targets<'_> {
     /// If SIGSTOP failed, SIGCONT is never sent: SIGCONT may be permitted within the same session
     /// (kill(2)), and another process may have stopped the target.
     pub(crate) fn send_sigstop(&mut self, index: usize) {
-        if !self.targets[index].is_frozen {
+        if self.targets[index].is_frozen {
+            return;
+        }
+        if self.is_half_born(index) {
+            self.signal_one(index, &[SIGKILL], Outcome::Killed);
+        } else {
             let is_sent = self.signal_one(index, &[SIGSTOP], Outcome::Exited);
             self.targets[index].is_frozen = is_sent;
         }
+    }
+
+    /// Whether it is a child of the caller on its way to execve(2) (posix_spawn(3) in another thread).
+    /// It still shares the caller's memory. It is killed and not stopped, because its parent thread
+    /// stops with it, and can hold a lock of libc that is needed here.
+    fn is_half_born(&self, index: usize) -> bool {
+        let State::Live(held) = &self.targets[index].state else {
+            return false;
+        };
+        let Some(caller) = Pid::new(std::process::id()) else {
+            return false;
+        };
+        held.parent_when_opened() == Some(caller.get())
+            && sys::process::share_memory(caller, held.pid()).unwrap_or(false)
     }
 
     /// Stops a target and waits until every thread of it has stopped, or it is gone. Returns at

@@ -114,6 +114,14 @@ impl Targets<'_> {
     /// Tells what became of each target.
     pub(crate) fn finish(mut self, proof: Proof) -> Result<Report> {
         let killed = self.killed.map(|sent| sent.elapsed());
+        // The pidfds may have taken the last descriptor.
+        if self.proc.get().is_none() {
+            self.make_room();
+        }
+        // The pidfds may have taken the last descriptor.
+        if self.proc.get().is_none() {
+            self.make_room();
+        }
         let mut looks = Looks::new();
         let mut survivors: Vec<Survivor> = Vec::new();
         for index in 0..self.targets.len() {

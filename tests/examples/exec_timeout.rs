@@ -95,6 +95,6 @@ fn run(limits: &Limits, command: &[String]) -> Result<ExitCode, Box<dyn std::err
             let code = output.status.and_then(|status| status.code());
             ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(128))
         }
-        Ended::OverallTimeout | Ended::IdleTimeout => ExitCode::from(124),
+        _ => ExitCode::from(124),
     })
 }

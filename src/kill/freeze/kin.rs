@@ -35,8 +35,6 @@ pub(in super::super) struct Kin {
     groups: HashMap<Pid, Group>,
     /// Groups that got SIGSTOP as a whole. They are killed, or continued on drop.
     stopped: HashMap<Pid, Arc<ProcessGroup>>,
-    /// The ancestors of the roots. One of them may be given the orphans of the tree.
-    above_roots: Vec<Pid>,
     ancestry: Option<Ancestry>,
 }
 
@@ -94,10 +92,6 @@ impl Kin {
             leader: Arc::clone(leader),
             is_owned: false,
         });
-    }
-
-    pub(in super::super) fn set_above_roots(&mut self, ancestors: Vec<Pid>) {
-        self.above_roots = ancestors;
     }
 
     /// Notes the session of a target that was seen to lead it.
@@ -268,7 +262,14 @@ impl Kin {
         targets: &mut Targets<'_>,
         since: Newest,
     ) -> Result<bool> {
-        let reapers = self.ancestry(targets)?.reapers.clone();
+        if targets.proc()?.newest().is_ok_and(|now| now.is_same(since)) {
+            return Ok(true);
+        }
+        let known = self.ancestry(targets)?.reapers.clone();
+        let mut reapers = targets.ancestors_of_live()?;
+        // The caller is the parent of its own children, but may be no subreaper.
+        reapers.remove(&targets.proc()?.caller());
+        reapers.extend(known);
         let members: HashSet<Pid> = targets.all_live().collect();
         let proc = targets.proc()?;
         let only = proc.only_strangers_since(since, |pid, stat| {
@@ -317,7 +318,6 @@ impl Kin {
             None => {
                 let (caller, init) = (targets.proc()?.caller(), pid_of(1)?);
                 let mut reapers = targets.ancestors();
-                reapers.extend(&self.above_roots);
                 let spared = reapers.iter().copied().chain([caller, init]);
                 let spared = spared.filter(|&pid| targets.spared_reason(pid).is_some());
                 let spared = spared.collect();

@@ -6,10 +6,9 @@
 //!    listen. If there is one, start again.
 
 use super::super::super::error::{Error, Result};
-use super::super::super::find::listeners::{holds, listeners, pids_listening_on};
+use super::super::super::find::listeners::{holds, listeners, listening_on};
 use super::super::super::process::pid_of;
 use super::super::super::report::{Outcome, Report};
-use super::super::super::sys::SIGKILL;
 use super::super::super::targets::found::Added;
 use super::super::super::targets::{Proof, Targets};
 use super::super::super::wait::Deadline;
@@ -49,7 +48,7 @@ impl Listening {
     /// Adds the listeners. True: another look is needed, because there was a new one, or one that
     /// was gone before it was held.
     fn add(&self, targets: &mut Targets<'_>) -> Result<bool> {
-        let pids = pids_listening_on(self.port)?;
+        let pids = listening_on(self.port, targets.proc()?)?;
         if pids.is_empty() {
             return Ok(false);
         }
@@ -92,8 +91,7 @@ impl Selection for Listening {
                 }
                 Ok(())
             })?;
-            targets.signal(0, &[SIGKILL]);
-            targets.wait(deadline, Outcome::Killed);
+            targets.kill(deadline, Outcome::Exited);
             // What still listens is a survivor, or is spared.
             if !retry(deadline, || self.add(targets))? {
                 return match targets.all_live().next() {
