@@ -8,7 +8,7 @@
 //! No step waits for end-of-file without a limit: a daemon may hold a pipe for ever.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::super::error::{Error, ErrorKind, Result};
 use super::super::kill::Kill;
 use super::super::proc::MaybeProc;
 use super::super::report::Report;
+use super::super::sys;
 use super::super::wait::Deadline;
 use super::Managed;
 use super::pipe::Pipes;
@@ -167,6 +168,9 @@ impl Managed {
         drop(child.stdin.take());
         let stdout = child.stdout.take().map(OwnedFd::from);
         let stderr = child.stderr.take().map(OwnedFd::from);
+        for pipe in [&stdout, &stderr].into_iter().flatten() {
+            sys::fs::set_nonblocking(pipe.as_fd()).map_err(failed)?;
+        }
         let mut pipes = Pipes::new(stdout, stderr, limits.max_bytes, &mut on_bytes);
         let ended = match self.read_until_end(&mut pipes, limits.idle, overall) {
             Ok(ended) => ended,

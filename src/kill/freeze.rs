@@ -133,6 +133,9 @@ fn pass(targets: &mut Targets<'_>, kin: &mut Kin, deadline: Deadline) -> Result<
             return Ok(Some(pass));
         }
         pass.is_quiet = false;
+        if deadline.has_passed() {
+            return Ok(None);
+        }
     }
 }
 
@@ -173,7 +176,8 @@ fn visit(
                 targets.send_sigstop(targets.len() - 1);
             }
             Added::Vanished => pass.is_quiet = false,
-            Added::Known | Added::Dead => {}
+            Added::Dead => pass.is_quiet &= targets.contains(child) || !kin.is_newly_dead(child),
+            Added::Known => {}
         }
     }
     if stillness == Stillness::Uninterruptible && !is_vfork_parent(targets, parent, &children)? {

@@ -113,7 +113,7 @@ impl<'a> Groups<'a> {
         self.groups
             .iter()
             .find(of)
-            .filter(|group| !group.was_replaced())
+            .filter(|group| group.is_current())
     }
 }
 

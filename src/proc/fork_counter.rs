@@ -41,7 +41,13 @@ impl Newest {
 
 impl Proc {
     pub(crate) fn newest(&self) -> io::Result<Newest> {
+        /// With fewer numbers than this they begin anew so soon that the counter can show the same
+        /// value after a whole lap.
+        const FEWEST: u32 = 4096;
         let mut buf = Vec::with_capacity(128);
+        if self.most_pids(&mut buf)? < FEWEST {
+            return Ok(Newest::UNKNOWN);
+        }
         // ns_last_pid: Linux 3.3, CONFIG_CHECKPOINT_RESTORE. loadavg: the last field, since Linux
         // 2.4; lxcfs may have mounted a file of its own there.
         for path in ["sys/kernel/ns_last_pid", "loadavg"] {
@@ -56,6 +62,20 @@ impl Proc {
             }
         }
         Ok(Newest(None))
+    }
+
+    /// /proc/sys/kernel/pid_max, read once. If it cannot be read, there are enough.
+    fn most_pids(&self, buf: &mut Vec<u8>) -> io::Result<u32> {
+        if let Some(most) = self.most_pids.get() {
+            return Ok(most);
+        }
+        let most = match self.load_if_procfs("sys/kernel/pid_max", buf) {
+            Ok(_) => number(buf.trim_ascii()).unwrap_or(u32::MAX),
+            Err(e) if is_absent(&e) || e.kind() == io::ErrorKind::PermissionDenied => u32::MAX,
+            Err(e) => return Err(e),
+        };
+        self.most_pids.set(Some(most));
+        Ok(most)
     }
 
     fn load_if_procfs(&self, path: &str, buf: &mut Vec<u8>) -> io::Result<bool> {

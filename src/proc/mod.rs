@@ -36,6 +36,8 @@ pub(crate) struct Proc {
     spares: RefCell<Vec<OwnedFd>>,
     /// How long the current scan has waited for processes in execve(2).
     waited: Cell<Duration>,
+    /// See `fork_counter`.
+    most_pids: Cell<Option<u32>>,
     caller: Pid,
 }
 
@@ -56,6 +58,7 @@ impl Proc {
             spares: RefCell::new(Vec::new()),
             root,
             waited: Cell::new(Duration::ZERO),
+            most_pids: Cell::new(None),
             caller,
         };
         let mut status = Vec::new();

@@ -59,6 +59,24 @@ impl ProcessGroup {
         }
     }
 
+    /// Whether the number still names this group. Asked after something was read under the number, it
+    /// says that what was read is of this group: an empty group is so for good.
+    pub(crate) fn is_current(&self) -> bool {
+        match &self.leader {
+            Leader::Held(fd) if was_reaped(fd.as_fd()) => {
+                match sys::pidfd_send_signal(fd.as_fd(), 0, Scope::Group) {
+                    Err(e) if e.raw_os_error() == Some(libc::ESRCH) => false,
+                    // Linux before 6.9 cannot ask, and goes by the number.
+                    Err(e) if e.raw_os_error() == Some(libc::EINVAL) => !self.was_replaced(),
+                    // `EPERM`: there is a member that may not be signalled.
+                    _ => true,
+                }
+            }
+            Leader::Held(_) => true,
+            Leader::Reaped | Leader::Unheld(_) => !self.was_replaced(),
+        }
+    }
+
     /// Whether the process that had the number when this was opened still has it, a zombie too.
     pub(crate) fn has_leader(&self) -> bool {
         match &self.leader {

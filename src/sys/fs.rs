@@ -91,6 +91,15 @@ pub(crate) fn read(file: BorrowedFd<'_>, buf: &mut Vec<u8>) -> io::Result<usize>
     Ok(got)
 }
 
+/// fcntl(2) `O_NONBLOCK`: a read of an empty pipe is `EAGAIN`, also if another reader was faster.
+pub(crate) fn set_nonblocking(file: BorrowedFd<'_>) -> io::Result<()> {
+    let fd = file.as_raw_fd();
+    // SAFETY: integers only, and the descriptor is open.
+    let flags = check_fd(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })
+}
+
 /// ioctl(2) `FIONREAD`: how many bytes are in a pipe.
 pub(crate) fn bytes_to_read(pipe: BorrowedFd<'_>) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;

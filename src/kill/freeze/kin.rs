@@ -32,7 +32,14 @@ use super::super::super::targets::found::Added;
 #[derive(Default)]
 pub(in super::super) struct Kin {
     sessions: HashMap<Pid, Arc<ProcessGroup>>,
+    /// Those of the sessions whose number names them still: the leader has it, or a live target is in
+    /// the session. A number without either may name a stranger's session by now.
+    current: HashSet<Pid>,
+    /// Those of the current sessions that a live target is in.
+    with_targets: HashSet<Pid>,
     groups: HashMap<Pid, Group>,
+    /// Children that were zombies when they were listed.
+    dead: HashSet<Pid>,
     /// Groups that got SIGSTOP as a whole. They are killed, or continued on drop.
     stopped: HashMap<Pid, Arc<ProcessGroup>>,
     ancestry: Option<Ancestry>,
@@ -130,7 +137,7 @@ impl Kin {
     /// True: another look is needed, because there was a new one, a group to stop, or one that
     /// could not be judged. A mate whose parent is another mate is judged by that parent.
     pub(in super::super) fn add(&mut self, targets: &mut Targets<'_>, stop: bool) -> Result<bool> {
-        self.forget_empty();
+        self.refresh(targets)?;
         if self.sessions.is_empty() && self.groups.is_empty() {
             return Ok(false);
         }
@@ -199,9 +206,12 @@ impl Kin {
             return Ok(false);
         };
         let mut buf = Vec::new();
-        let stat = targets.proc()?.process(parent).stat(&mut buf);
-        let stat = proc::readable(parent, stat)?;
-        Ok(stat.is_some_and(|stat| !stat.is_zombie() && !self.holds(&stat)))
+        match targets.proc()?.process(parent).stat(&mut buf) {
+            Ok(stat) => Ok(stat.is_some_and(|stat| !stat.is_zombie() && !self.holds(&stat))),
+            // Hidden: it is another user's.
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(true),
+            Err(e) => Err(proc::reading(parent, e)),
+        }
     }
 
     /// True: it was no target before, or it ended before it could be held, and may have forked.
@@ -211,7 +221,11 @@ impl Kin {
         }
         let added = targets.add_found(mate.pid, |stat, _| {
             let is_still = Pid::new(stat.parent) == mate.parent;
-            Ok(self.is_sure(stat) || (self.holds(stat) && is_still))
+            let is_orphan = || {
+                let group = Pid::new(stat.group).and_then(|group| self.groups.get(&group));
+                is_still && group.is_some_and(|group| group.leader.is_current())
+            };
+            Ok(self.is_proven(stat) || is_orphan())
         })?;
         if added == Added::New && stop {
             targets.send_sigstop(targets.len() - 1);
@@ -298,18 +312,55 @@ impl Kin {
     /// Whether its session or group alone makes it a member.
     fn is_sure(&self, stat: &Stat<'_>) -> bool {
         let group = Pid::new(stat.group).and_then(|group| self.groups.get(&group));
-        Pid::new(stat.session).is_some_and(|session| self.sessions.contains_key(&session))
+        Pid::new(stat.session).is_some_and(|session| self.current.contains(&session))
             || group.is_some_and(|group| group.is_owned)
     }
 
-    /// Forgets sessions and groups whose number went to another process, and empty groups.
-    fn forget_empty(&mut self) {
-        self.sessions.retain(|_, leader| !leader.was_replaced());
-        let sessions = &self.sessions;
-        self.groups.retain(|pgid, group| {
-            let is_empty = || matches!(group.leader.signal(0), Ok(false));
-            !group.leader.was_replaced() && (sessions.contains_key(pgid) || !is_empty())
+    /// Whether a child is seen dead for the first time. It may have been alive when it was listed, and
+    /// have given its own children away since.
+    pub(super) fn is_newly_dead(&mut self, child: Pid) -> bool {
+        self.dead.insert(child)
+    }
+
+    /// Finds out which sessions and groups are meant by their numbers still.
+    fn refresh(&mut self, targets: &mut Targets<'_>) -> Result<()> {
+        self.groups.retain(|_, group| group.leader.is_current());
+        let (led, others): (Vec<_>, Vec<_>) = self
+            .sessions
+            .iter()
+            .partition(|(_, leader)| leader.has_leader());
+        self.current = led.into_iter().map(|(sid, _)| *sid).collect();
+        self.with_targets.clear();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let others: HashSet<Pid> = others.into_iter().map(|(sid, _)| *sid).collect();
+        let mut buf = Vec::new();
+        for index in 0..targets.len() {
+            let Some(pid) = targets.live(index) else {
+                continue;
+            };
+            let stat = targets.proc()?.process(pid).stat(&mut buf);
+            let session = proc::readable(pid, stat)?.and_then(|stat| Pid::new(stat.session));
+            let session = session.filter(|session| others.contains(session));
+            if session.is_some() && targets.has_its_pid(index) {
+                self.with_targets.extend(session);
+            }
+        }
+        self.current.extend(&self.with_targets);
+        Ok(())
+    }
+
+    /// As [`Kin::is_sure`], after the process is held: that number may have been given away while the
+    /// processes were listed.
+    fn is_proven(&self, stat: &Stat<'_>) -> bool {
+        let session = Pid::new(stat.session);
+        let leader = session.and_then(|session| self.sessions.get(&session));
+        let in_session = session.is_some_and(|session| {
+            self.with_targets.contains(&session) || leader.is_some_and(|leader| leader.has_leader())
         });
+        let group = Pid::new(stat.group).and_then(|group| self.groups.get(&group));
+        in_session || group.is_some_and(|group| group.is_owned && group.leader.is_current())
     }
 
     fn ancestry(&mut self, targets: &mut Targets<'_>) -> Result<&Ancestry> {
