@@ -37,7 +37,7 @@ mod kin;
 mod listing;
 
 pub(super) use kin::Kin;
-pub(super) use listing::{Listing, add_members};
+pub(super) use listing::{Listing, add_members, watch_births};
 
 /// The result of one pass.
 struct Pass {

@@ -243,10 +243,12 @@ impl Selection for Tree<'_> {
 
     fn signal(&mut self, targets: &mut Targets<'_>, from: usize, signals: &[i32]) {
         const TIME: Duration = Duration::from_millis(50);
+        let before = freeze::newest(targets).unwrap_or(Newest::UNKNOWN);
         targets.signal(from, signals);
-        // A child that was forked between the listing and the signal is lost if its parent ends, so
-        // it is listed at once. It gets no signal yet, because a handler may have forked it to
-        // clean up. The freeze meets an error again.
+        // What is forked between the listing and the exit of its parent would be lost: it is looked
+        // for at once. It is not signalled yet, because a handler may have forked it to clean up. If
+        // this fails, the freeze meets the error again.
+        freeze::watch_births(targets, before);
         self.find(targets, Deadline::after(TIME))
             .unwrap_or(Found::NOTHING);
     }

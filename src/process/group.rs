@@ -65,11 +65,10 @@ impl ProcessGroup {
         match &self.leader {
             Leader::Held(fd) if was_reaped(fd.as_fd()) => {
                 match sys::pidfd_send_signal(fd.as_fd(), 0, Scope::Group) {
+                    Ok(()) => true,
                     Err(e) if e.raw_os_error() == Some(libc::ESRCH) => false,
-                    // Linux before 6.9 cannot ask, and goes by the number.
-                    Err(e) if e.raw_os_error() == Some(libc::EINVAL) => !self.was_replaced(),
-                    // `EPERM`: there is a member that may not be signalled.
-                    _ => true,
+                    // Linux before 6.9, or a seccomp filter: the number must do.
+                    Err(_) => !self.was_replaced(),
                 }
             }
             Leader::Held(_) => true,

@@ -2,10 +2,12 @@
 //! one scan of all parents. After a scan all later answers come from it.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::super::super::error::{Error, Result};
 use super::super::super::find::descent::{ChildLists, NoList, all_children};
 use super::super::super::proc::Proc;
+use super::super::super::proc::fork_counter::Newest;
 use super::super::super::sys::Pid;
 use super::super::super::targets::Targets;
 use super::super::super::wait::Deadline;
@@ -31,6 +33,44 @@ pub(in super::super) fn add_members(
         is_new: targets.len() > before,
         is_complete,
     })
+}
+
+/// Adds children of targets as they are born, for a moment or until all targets are gone. A handler
+/// of the first signal may fork and exit at once. Its child is then found only as the newest process,
+/// as long as its parent lives.
+pub(in super::super) fn watch_births(targets: &mut Targets<'_>, before: Newest) {
+    const MOMENT: Duration = Duration::from_millis(20);
+    /// So many births between two looks are looked at.
+    const FEW: usize = 8;
+    let until = Deadline::after(MOMENT);
+    let Some(mut seen) = before.pid().map(Pid::get) else {
+        return;
+    };
+    // A number is given out before its process can be looked at.
+    let mut unborn: Vec<Pid> = Vec::new();
+    let mut buf = Vec::new();
+    while !until.has_passed() && targets.all_live().next().is_some() {
+        let newest = targets.proc().map(|proc| proc.newest());
+        let Some(newest) = newest.ok().and_then(|newest| newest.ok()?.pid()) else {
+            return;
+        };
+        let births = (seen + 1..=newest.get()).rev().take(FEW);
+        unborn.extend(births.filter_map(Pid::new));
+        seen = newest.get();
+        unborn.drain(..unborn.len().saturating_sub(FEW));
+        unborn.retain(|&born| {
+            let stat = targets.proc().map(|proc| proc.process(born).stat(&mut buf));
+            let Ok(Ok(Some(stat))) = stat else {
+                return true;
+            };
+            let (parent, start_time) = (Pid::new(stat.parent), stat.start_time);
+            if parent.is_some_and(|parent| targets.has_live(parent)) {
+                // Its parent may have ended since. An error is met again by the next search.
+                drop(targets.add_found(born, |stat, _| Ok(stat.start_time == start_time)));
+            }
+            false
+        });
+    }
 }
 
 /// Lists the descendants of all live targets and adds them, until the deadline: some fork as fast as
