@@ -192,8 +192,7 @@ impl Drop for Unmanaged {
 }
 
 /// A child that is ended with all that belongs to it: its descendants and, if it was given one, its
-/// own group or session. A daemon that has left all of these is not found
-/// ([`Coverage::BestEffort`](super::Coverage::BestEffort)).
+/// own group or session. A daemon that has left all of these is not found.
 ///
 /// When it is dropped, it is killed as by [`Kill::now`] and reaped, within 2 s, also while
 /// unwinding. If no descriptor is free, or /proc cannot be used, its descendants outside of its own

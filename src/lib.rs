@@ -66,10 +66,16 @@
 //! 2. Add the dependencies of this crate to Cargo.toml: `libc`, and `procfs` without default
 //!    features.
 //! 3. Delete the files that you do not need, and the `mod` and `pub use` lines that name them.
-//!    Nothing else needs an edit. You can delete `tokio.rs`, `child.rs` with `child/`, every file
-//!    of `kill/` but `mod.rs`, and each file of `find/` that no other file needs. With `tree.rs`
-//!    delete `freeze.rs`, `children.rs`, `groups.rs` and `matching.rs`. Functions that are then
-//!    unused need an `#[allow(dead_code)]`.
+//!    Nothing else needs an edit. Functions that are then unused need an `#[allow(dead_code)]`.
+//!
+//! | what can go | together with |
+//! |---|---|
+//! | `tokio.rs` | |
+//! | `child.rs`, `child/` | `tokio.rs` |
+//! | `kill/cgroup.rs`, `kill/children.rs` | `tokio.rs` |
+//! | `kill/matching.rs`, `kill/matching/` | `tokio.rs` |
+//! | `kill/tree.rs`, `kill/freeze.rs`, `kill/freeze/`, `kill/groups.rs` | all of the above |
+//! | `find/{candidate,directory,directory_names,listeners,members}.rs`, `proc/net.rs` | all of the above |
 #![allow(
     unexpected_cfgs,
     reason = "a crate that has copied this source has no feature `tokio`"

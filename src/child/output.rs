@@ -53,7 +53,7 @@ impl Limits {
     }
 
     /// How long it may run without a byte on either pipe. The limit also holds if it has closed its
-    /// pipes or has none.
+    /// pipes or has none: unlike `Command::output`, nothing is piped here unless the command says so.
     pub const fn idle(mut self, idle: Duration) -> Limits {
         self.idle = Some(idle);
         self

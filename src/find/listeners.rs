@@ -31,7 +31,7 @@ const LOOKS: u32 = 4;
 const MOST_LOOKS: u32 = 64;
 
 /// The processes that listen on a TCP port, ascending, the caller included. An empty list means
-/// that the port is free.
+/// that no process listens on the port here.
 ///
 /// They listen by IPv4 or IPv6, on any address, in the network namespace of the calling thread.
 ///

@@ -36,8 +36,10 @@ impl Kill {
     ///
     /// [`Coverage::Exact`](super::super::Coverage): no process was born, or only strangers were,
     /// from the call until the tree was closed. [`BestEffort`](super::super::Coverage): the machine
-    /// kept forking, and two looks in a row found nothing new. In both cases a daemon that left
-    /// tree and session before the call is not found.
+    /// kept forking, and two looks in a row found nothing new; or a member ended before its children
+    /// were listed, also if it was the root; or /proc hides processes (`hidepid`). In both cases a
+    /// daemon that left tree and session before the call is not found. With a grace, what a member
+    /// starts while it handles the first signal may be missed too, if the member ends at once.
     /// [`pids_with_env`](super::super::pids_with_env) or a cgroup finds it.
     ///
     /// Nothing is left stopped, whatever the outcome. Parents see their children stop (`SIGCHLD`,

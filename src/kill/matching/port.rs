@@ -18,7 +18,9 @@ use super::stop;
 impl Kill {
     /// Kills every process that listens on a TCP port, as
     /// [`pids_listening_on`](super::super::super::pids_listening_on) finds them, until none does.
-    /// After `Ok` the port can be bound at once.
+    /// After `Ok` the port can be bound at once by a socket with `SO_REUSEADDR`, as
+    /// `std::net::TcpListener` sets it. It can still be in use by the last connections of a server
+    /// that did not set it, or by a socket that is bound and does not listen.
     ///
     /// Clients of the port are left alone. If several processes share the socket, as the children
     /// of a server do, all of them are targets. All are stopped before the first gets SIGKILL, so a
