@@ -16,16 +16,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::error::{Error, Result};
 use super::proc::{self, MaybeProc, Proc};
 use super::process::{Here, PidRef, Pin, ProcessGroup, ProcessId};
 use super::report::{Outcome, Reason};
-use super::sys::{self, Pid, SIGCONT, SIGKILL};
-use super::wait::{Backoff, Deadline, Ppoll, Wait, is_gone_by};
+use super::sys::{self, Pid, SIGCONT};
+use super::wait::{Ppoll, Wait};
 
 pub(crate) mod found;
+mod signal;
 mod spared;
 mod stop;
 mod verdict;
@@ -349,89 +350,6 @@ impl<'w> Targets<'w> {
                 target.doubt = Some(Reason::NotPermitted);
             }
             Err(_) => target.doubt = Some(Reason::Unverifiable),
-        }
-    }
-
-    /// Sends these to all live targets, from one index on. A target that may not be signalled is
-    /// still watched.
-    pub(crate) fn signal(&mut self, from: usize, signals: &[i32]) {
-        for index in from..self.targets.len() {
-            self.signal_one(index, signals, Outcome::Exited);
-        }
-    }
-
-    /// Sends SIGKILL to all live targets and waits until they are gone. A target that is gone before
-    /// that is gone with `outcome`. A target that could not be held because no descriptor was free is
-    /// tried again until the deadline.
-    ///
-    /// Children come first. The end of a parent can orphan the process group of its children, and the
-    /// kernel continues stopped members of an orphaned group (setpgid(2)).
-    pub(crate) fn kill(&mut self, deadline: Deadline, outcome: Outcome) {
-        let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(20));
-        loop {
-            for index in (0..self.targets.len()).rev() {
-                self.signal_one(index, &[SIGKILL], outcome);
-            }
-            self.wait(deadline, Outcome::Killed);
-            let is_due = |target: &Target| {
-                target.doubt == Some(Reason::Unverifiable)
-                    && matches!(target.state, State::Live(_) | State::Parked(_))
-            };
-            if !self.targets.iter().any(is_due) || deadline.has_passed() {
-                return;
-            }
-            backoff.pause(deadline, &mut *self.wait);
-        }
-    }
-
-    /// Sends signals to one target; true: they were sent. If it is gone instead, it is gone with
-    /// `outcome`.
-    pub(crate) fn signal_one(&mut self, index: usize, signals: &[i32], outcome: Outcome) -> bool {
-        let mut is_sent = false;
-        self.targets[index].doubt = None;
-        self.act(index, outcome, |held, proc, _| {
-            for &signal in signals {
-                if !held.signal(signal, proc)? {
-                    return Ok(true);
-                }
-            }
-            is_sent = true;
-            Ok(false)
-        });
-        if is_sent && signals.contains(&SIGKILL) {
-            self.killed.get_or_insert_with(Instant::now);
-        }
-        // Neither a killed nor a continued process stays stopped.
-        if is_sent && (signals.contains(&SIGKILL) || signals.contains(&SIGCONT)) {
-            self.targets[index].is_frozen = false;
-        }
-        is_sent
-    }
-
-    /// Waits until all targets are gone, or until the deadline. Those that end now are gone with
-    /// `outcome`. Those that could not be signalled get one look at the end.
-    pub(crate) fn wait(&mut self, deadline: Deadline, outcome: Outcome) {
-        self.wait_for(self.targets.len(), deadline, outcome);
-    }
-
-    /// As [`Targets::wait`], for the first `first` targets.
-    pub(crate) fn wait_for(&mut self, first: usize, deadline: Deadline, outcome: Outcome) {
-        self.outcome = outcome;
-        // The newest is the last to end. After it most of the others need only one look.
-        for index in (0..first).rev() {
-            if self.targets[index].doubt.is_none() {
-                self.act(index, outcome, |held, proc, wait| {
-                    is_gone_by(held, deadline, proc, wait)
-                });
-            }
-        }
-        let now = Deadline::after(Duration::ZERO);
-        for index in 0..first {
-            if self.targets[index].doubt.is_some() {
-                self.act(index, Outcome::Exited, |held, proc, wait| {
-                    is_gone_by(held, now, proc, wait)
-                });
-            }
         }
     }
 }
