@@ -114,12 +114,14 @@ impl Targets<'_> {
     /// Tells what became of each target.
     pub(crate) fn finish(mut self, proof: Proof) -> Result<Report> {
         let killed = self.killed.map(|sent| sent.elapsed());
-        // The pidfds may have taken the last descriptor.
-        if self.proc.get().is_none() {
+        // What survived is looked at in /proc, and the pidfds may have taken the last descriptor.
+        let is_gone = |target: &Target| matches!(target.state, State::Gone(_));
+        if !self.targets.iter().all(is_gone) && self.proc.get().is_none() {
             self.make_room();
         }
-        // The pidfds may have taken the last descriptor.
-        if self.proc.get().is_none() {
+        // What survived is looked at in /proc, and the pidfds may have taken the last descriptor.
+        let is_gone = |target: &Target| matches!(target.state, State::Gone(_));
+        if !self.targets.iter().all(is_gone) && self.proc.get().is_none() {
             self.make_room();
         }
         let mut looks = Looks::new();
