@@ -202,6 +202,20 @@ fn who_executes_a_program_by_a_thread_is_no_less_there() {
     }
 }
 
+/// One scan waits no longer than 50 ms in all for processes in execve(2). On a busy machine that can be
+/// too short, and another scan finds them.
+fn are_found(pids: &BTreeSet<u32>, round: u32, find: impl Fn() -> Vec<u32>) {
+    const SCANS: u32 = 5;
+    let mut found = BTreeSet::new();
+    for _ in 0..SCANS {
+        found = BTreeSet::from_iter(find());
+        if found == *pids {
+            return;
+        }
+    }
+    assert_eq!(found, *pids, "round {round}");
+}
+
 #[test]
 fn who_executes_a_program_by_a_thread_keeps_its_command_line() {
     if !is_root("who_executes_a_program_by_a_thread_keeps_its_command_line")
@@ -221,8 +235,7 @@ fn who_executes_a_program_by_a_thread_keeps_its_command_line() {
         // In a new one the kernel looks everybody up anew, and not always finds the one to last.
         let none: Option<&str> = None;
         mount(none, "/proc", Some("proc"), MsFlags::empty(), none).unwrap();
-        let found = BTreeSet::from_iter(pids_matching(&mark).unwrap());
-        assert_eq!(found, pids, "round {round}");
+        are_found(&pids, round, || pids_matching(&mark).unwrap());
         let here = processes_where(|p| p.parent() == id() && p.uid().is_ok()).unwrap();
         let here = BTreeSet::from_iter(here.iter().map(ProcessId::pid));
         assert_eq!(here, pids, "round {round}");
@@ -241,8 +254,7 @@ fn who_executes_a_program_by_a_thread_keeps_its_directory() {
     let victims: Vec<Victim> = (0..6).map(start).collect();
     let pids: BTreeSet<u32> = victims.iter().map(Victim::pid).collect();
     for round in 0..200 {
-        let found = BTreeSet::from_iter(pids_with_cwd_under(dir.path()).unwrap());
-        assert_eq!(found, pids, "round {round}");
+        are_found(&pids, round, || pids_with_cwd_under(dir.path()).unwrap());
     }
 }
 

@@ -125,7 +125,10 @@ fn a_fork_that_is_under_way_until_the_end_is_killed() {
         .find_map(|&(pid, fd)| Some((pid, fd?)))
         .unwrap();
     let fork = HeldFork::of(holder, fd);
-    Kill::now().tree(victim.pid()).unwrap();
+    // On a busy machine it may not be provable in time that the fork did not end.
+    if let Err(error) = Kill::now().tree(victim.pid()) {
+        assert_eq!(error.kind(), ErrorKind::Unproven, "{error}");
+    }
     assert!(!fork.release());
     victim.all_gone();
 }
