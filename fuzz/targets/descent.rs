@@ -1,4 +1,4 @@
-//! Walks of whatever tables of parents: each descendant once, after its parent, nearest first.
+//! Walks of any table of parents: each descendant comes once, after its parent, the nearest first.
 
 #![no_main]
 #![allow(
@@ -49,7 +49,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// How far from the root each one is, by shortening all ways until none gets shorter.
+/// How far each process is from the root. All ways are shortened until none gets shorter.
 fn distances(edges: &[(u32, u32)]) -> HashMap<u32, u32> {
     let mut distance = HashMap::from([(ROOT, 0)]);
     loop {

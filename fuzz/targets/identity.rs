@@ -1,4 +1,4 @@
-//! The text form of an identity against a reader of its own, and back again.
+//! The text form of an identity, compared with a second reader, and back again.
 
 #![no_main]
 #![allow(

@@ -1,4 +1,4 @@
-//! Large patterns, of parts that are repeated: none overflows the stack.
+//! Large patterns that are made of repeated parts. None overflows the stack.
 
 #![no_main]
 #![allow(
@@ -13,7 +13,8 @@ use libfuzzer_sys::fuzz_target;
 
 include!("source.rs");
 
-// The input is parts, each a count and what is repeated so often up to a newline.
+// The input is parts. Each is a count and, up to a newline, the text that is repeated that many
+// times.
 fuzz_target!(|input: &[u8]| {
     const LONGEST: usize = 20_000;
     let mut text = Vec::new();
@@ -27,7 +28,7 @@ fuzz_target!(|input: &[u8]| {
         }
         text.extend(part.repeat(count));
     }
-    // A repeat of a repeat takes regcomp(3) time that is exponential in these.
+    // A repeat of a repeat takes regcomp(3) time that is exponential in the number of such repeats.
     let repeats = |b: &u8| b"*+?{".contains(b);
     let ends = |b: &u8| b")}".contains(b) || repeats(b);
     if text
@@ -39,7 +40,7 @@ fuzz_target!(|input: &[u8]| {
     let Ok(text) = String::from_utf8(text) else {
         return;
     };
-    // Half of what a search in the smallest usual thread would have.
+    // Half of the stack that a search has in the smallest usual thread.
     let thread = Builder::new().stack_size(1 << 20);
     let compile = thread.spawn(move || match find::pattern::Pattern::new(&text) {
         Ok(_) => {}

@@ -1,4 +1,5 @@
-//! Joined command lines and matches against a line built by the book, regexec(3) and a naive search.
+//! Joined command lines and matches, compared with a line built by the documentation, with
+//! regexec(3) and with a naive search.
 
 #![no_main]
 #![allow(
@@ -16,7 +17,7 @@ include!("source.rs");
 
 // The input is a pattern, a newline and a /proc/PID/cmdline.
 fuzz_target!(|input: &[u8]| {
-    /// Nested repeats take regexec(3) time that is exponential in these.
+    /// Nested repeats take regexec(3) time that is exponential in the lengths of pattern and line.
     const LONGEST: usize = 48;
     let end = input.iter().position(|&b| b == b'\n').unwrap_or(0);
     let (text, arguments) = input.split_at(end);
@@ -29,7 +30,7 @@ fuzz_target!(|input: &[u8]| {
     let Ok(text) = std::str::from_utf8(text) else {
         return;
     };
-    // Back-references take it exponential time as well.
+    // Back-references also take regexec(3) exponential time.
     let refers_back = text
         .as_bytes()
         .windows(2)
@@ -70,11 +71,12 @@ fn joined(arguments: &[u8]) -> Vec<u8> {
     }
 }
 
-/// `None`: regcomp(3) refused it.
+/// `None` if regcomp(3) refused the pattern.
 fn regexec(pattern: &str, line: &[u8]) -> Option<bool> {
     let (pattern, line) = (CString::new(pattern).ok()?, CString::new(line).ok()?);
     let mut regex = MaybeUninit::<libc::regex_t>::zeroed();
-    // SAFETY: valid for writes; all strings are NUL-terminated; freed once, if it was compiled.
+    // SAFETY: valid for writes. All strings are NUL-terminated. The regex is freed once, if it was
+    // compiled.
     unsafe {
         if libc::regcomp(regex.as_mut_ptr(), pattern.as_ptr(), libc::REG_EXTENDED) != 0 {
             return None;

@@ -1,5 +1,6 @@
-//! Whatever is named, only the processes that were named are due a signal, and never init, the caller,
-//! an ancestor of it, or a number that means several. Targets are held, and no signal is sent.
+//! Whatever a caller names, only the named processes are due a signal. Init, the caller, its
+//! ancestors and numbers that mean several processes never are. Targets are held, and no signal is
+//! sent.
 
 #![no_main]
 #![allow(
@@ -25,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
             3 => number % 65536,
             4 => u32::MAX - number % 4,
             5 => i32::MAX.unsigned_abs() - 1 + number % 4,
-            // What a cast takes for a group.
+            // A number that a cast turns into a group.
             6 => (number % 65536).wrapping_neg(),
             _ => number,
         }
@@ -52,7 +53,7 @@ fuzz_target!(|input: &[u8]| {
         assert_ne!(pid, caller);
     }
     assert!(!due.contains(&parent), "an ancestor");
-    // Bad numbers protect no other.
+    // Bad numbers do not protect other targets.
     let spared = targets::Spared::new(true);
     let mut targets = targets::Targets::sparing(spared, wait::Ppoll);
     targets.add_named(named.iter().map(|&number| (number, None)));

@@ -1,4 +1,5 @@
-// The library's source as modules of a target, which so reaches what is private: `super::` is here.
+// The library's source as modules of a target. This gives the target access to what is private:
+// `super::` is this file.
 
 #[path = "../../src/error.rs"]
 mod error;

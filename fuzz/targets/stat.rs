@@ -1,4 +1,4 @@
-//! The reader of /proc/PID/stat against one that goes by the field numbers of proc_pid_stat(5).
+//! The reader of /proc/PID/stat, compared with one that uses the field numbers of proc_pid_stat(5).
 
 #![no_main]
 #![allow(
@@ -63,7 +63,7 @@ impl Slow {
         while rest.last().is_some_and(is_blank) {
             rest.pop();
         }
-        // The first of them is field 3.
+        // The first of these is field 3.
         let mut fields: Vec<Vec<u8>> = vec![Vec::new(); 4];
         for byte in rest {
             match byte {
@@ -97,7 +97,7 @@ fn digits(text: &[u8]) -> Option<i128> {
     let mut value = (!text.is_empty()).then_some(0_i128)?;
     for byte in text {
         let digit = (b'0'..=b'9').position(|digit| digit == *byte)?;
-        // Too large for any field, and not yet for this.
+        // This value is too large for any field, but not for an i128.
         value = (value * 10 + i128::try_from(digit).ok()?).min(i128::from(u64::MAX) + 1);
     }
     Some(value)

@@ -1,4 +1,5 @@
-//! Search among a thousand processes, against `pgrep` and the least that a search must do.
+//! Search among a thousand processes, compared with `pgrep` and with the least work that a search
+//! needs.
 #![expect(unsafe_code, reason = "fork(2)")]
 #![allow(missing_docs, reason = "benchmarks")]
 
@@ -17,11 +18,11 @@ use nix::sys::stat::Mode;
 use process_kill::{descendant_pids, pids_matching};
 
 const PROCESSES: usize = 1000;
-/// Of those, a tree: its root forks `BRANCHES` children with `TWIGS` children each.
+/// Some of those are a tree. Its root forks `BRANCHES` children with `TWIGS` children each.
 const BRANCHES: usize = 9;
 const TWIGS: usize = 10;
 const TREE: usize = 1 + BRANCHES + BRANCHES * TWIGS;
-/// Of those, the ones that the patterns are for.
+/// Some of those are the processes that the patterns match.
 const SOUGHT: usize = 10;
 const LITERAL: &str = "sleep 599";
 const REGEX: &str = "^[^ ]*sleep 5[0-9]{2}$";
@@ -124,7 +125,7 @@ fn pids() -> impl Iterator<Item = u32> {
         .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
 }
 
-/// One getdents(2) walk, and open, read and close of each command line into one buffer.
+/// One getdents(2) walk. Each command line is opened, read into one buffer, and closed.
 fn read_every_command_line() -> usize {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let mut proc = Dir::open("/proc", flags, Mode::empty()).unwrap();
@@ -154,7 +155,7 @@ fn pgrep(pattern: &str) -> Vec<u32> {
     lines.lines().map(|pid| pid.parse().unwrap()).collect()
 }
 
-/// What a program does that knows nothing of lists of children.
+/// What a program does that does not know of lists of children.
 fn by_parents(root: u32) -> Vec<u32> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for pid in pids() {

@@ -4,7 +4,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork, pause};
 
-/// A forked child that is asleep. Dropped, it is killed and reaped.
+/// A forked child that is asleep. Dropping it kills and reaps the child.
 pub(crate) struct Idle(Pid);
 
 impl Idle {
@@ -13,9 +13,10 @@ impl Idle {
         Idle::with(|| {})
     }
 
-    /// As [`Idle::start`], after `first` was done in the child.
+    /// As [`Idle::start`]. The child does `first` before it sleeps.
     pub(crate) fn with(first: impl FnOnce()) -> Idle {
-        // SAFETY: the child has one thread, the only one that this program has, so no lock is held.
+        // SAFETY: this program has only one thread, and the child has only one too. So no lock is
+        // held.
         match unsafe { fork() }.unwrap() {
             ForkResult::Child => {
                 set_pdeathsig(Signal::SIGKILL).unwrap();
@@ -41,7 +42,8 @@ impl Idle {
 
 impl Drop for Idle {
     fn drop(&mut self) {
-        // It is still ours, so the number is; a child that was killed before is a zombie.
+        // The child is still ours, so its number is too. A child that was killed before is a
+        // zombie.
         nix::sys::signal::kill(self.0, Signal::SIGKILL).unwrap();
         nix::sys::wait::waitpid(self.0, None).unwrap();
     }

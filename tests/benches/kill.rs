@@ -1,4 +1,5 @@
-//! Kill and verify, against the bare system calls. Spawning and reaping are outside the timed part.
+//! Kill and verify, compared with the bare system calls. Spawning and reaping are outside the timed
+//! part.
 #![expect(unsafe_code, reason = "the bare system calls")]
 #![allow(missing_docs, reason = "benchmarks")]
 
@@ -54,7 +55,7 @@ mod hundred {
     }
 }
 
-/// A tree of a hundred, of which the root and nine others have children; and the same set by pid.
+/// A tree of a hundred processes. The root and nine others have children. Then the same set by pid.
 #[divan::bench_group(sample_size = 1, sample_count = 30)]
 mod tree {
     use super::*;
@@ -80,7 +81,7 @@ mod tree {
         killed_among(bencher, others, false);
     }
 
-    /// Orphans are looked for among all processes.
+    /// The search for orphans looks at all processes.
     #[divan::bench(args = [0, 300, 3000])]
     fn that_leads_its_group(bencher: Bencher<'_, '_>, others: usize) {
         killed_among(bencher, others, true);
@@ -149,7 +150,8 @@ fn verified(crowd: &Crowd) -> Report {
     sigkill_pids_and_verify(&crowd.pids).unwrap()
 }
 
-/// Opens all, signals all, and waits for the one killed last first, as the crate does.
+/// Opens all and signals all, as the crate does. Then waits first for the process that was killed
+/// last.
 fn bare(pids: &[u32]) {
     let open = |&pid| pidfd_open(pid);
     let pidfds: Vec<OwnedFd> = pids.iter().map(open).collect();
@@ -166,7 +168,7 @@ fn pidfd_open(pid: u32) -> OwnedFd {
     // SAFETY: two integers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(pid), 0) };
     assert_ne!(fd, -1, "{}", std::io::Error::last_os_error());
-    // SAFETY: a new descriptor that nobody else owns.
+    // SAFETY: a new descriptor that nothing else owns.
     unsafe { OwnedFd::from_raw_fd(fd.try_into().unwrap()) }
 }
 

@@ -1,13 +1,14 @@
-//! The victim of the tests. What it does is said in the variable `STUBBORN`, so that its arguments
-//! are free to be anything: words, carried out in order, and `{ words }` for a child, `thread{ words }`
-//! for a child forked by a thread that is not the leader and lives on, `respawn{ words }` for a child
-//! that is started again whenever it ends, `job{ words }` for a child in the group that the first of
-//! these leads, as a shell starts a pipeline.
+//! The victim of the tests. The variable `STUBBORN` says what it does, so its arguments can be
+//! anything. The variable holds words, which are carried out in order. `{ words }` makes a child.
+//! `thread{ words }` makes a child that is forked by a thread: this thread is not the leader and
+//! lives on. `respawn{ words }` makes a child that is started again each time it ends.
+//! `job{ words }` makes a child in one common group, as a shell starts a pipeline; the first `job`
+//! leads that group.
 //!
-//! When a process of the tree has done its words it writes `ready PID [NUMBER]` to standard output,
-//! the number being that of a port (`listen`) or of a descriptor (`held-fork`),
-//! which all inherit: end-of-file there says that all are gone. It answers `ping` with `pong PID`, and
-//! ends at end-of-file on standard input, or after five minutes.
+//! A process of the tree that has done its words writes `ready PID [NUMBER]` to standard output.
+//! The number is that of a port (`listen`) or of a descriptor (`held-fork`). All processes inherit
+//! this output, so its end-of-file says that all are gone. A process answers `ping` with
+//! `pong PID`. It ends at end-of-file on standard input, or after five minutes.
 //!
 //! A binary of the package cannot use its dev-dependencies, so it calls libc itself.
 #![expect(unsafe_code, reason = "system calls on itself and its own children")]
@@ -41,7 +42,8 @@ fn main() {
     // SAFETY: integers; the default action runs no code of ours.
     unsafe {
         libc::alarm(300);
-        // Whoever runs the tests may ignore them, as nohup(1) does, and that would be inherited.
+        // The program that runs the tests may ignore these, as nohup(1) does. Children inherit
+        // that.
         for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
             libc::signal(signal, libc::SIG_DFL);
         }
@@ -80,7 +82,7 @@ fn main() {
                 let name = CString::new(value).unwrap();
                 sys!(libc::prctl(libc::PR_SET_NAME, name.as_ptr()));
             }
-            // Bytes that no word can hold, as pairs of digits.
+            // Pairs of hexadecimal digits, because a word cannot hold every byte.
             "name-hex" => {
                 let digits = value.as_bytes().chunks(2);
                 let byte = |d| u8::from_str_radix(std::str::from_utf8(d).unwrap(), 16).unwrap();
@@ -100,7 +102,7 @@ fn main() {
                 sys!(libc::flock(file.as_raw_fd(), libc::LOCK_EX));
                 locks.push(file);
             }
-            // In MiB; every page is touched, so that the exit takes its time to give them back.
+            // In MiB. Every page is touched, so the exit needs time to give the pages back.
             "memory" => memory.resize(value.parse::<usize>().unwrap() << 20, 1_u8),
             "nobody" => drop(sys!(libc::setresuid(65534, 65534, 65534))),
             "threads" => {
@@ -117,7 +119,7 @@ fn main() {
                 said += &format!(" {}", hold_forks());
                 after.push(word);
             }
-            // For its children only.
+            // This applies to its children only.
             "unshare-pid" => drop(sys!(libc::unshare(libc::CLONE_NEWPID))),
             "deep" => deep(value.parse().unwrap()),
             "wide" => {
@@ -207,7 +209,7 @@ fn block<'a>(words: &'a [&'a str]) -> (String, &'a [&'a str]) {
     (words[..end].join(" "), &words[end + 1..])
 }
 
-/// The path of this program. Once the leader has exited it cannot be asked for any more.
+/// The path of this program. It cannot be read any more once the leader has exited.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| std::env::current_exe().unwrap())
@@ -273,15 +275,15 @@ fn follow(child: libc::pid_t) -> ! {
     exit(0);
 }
 
-/// Starts a child anew whenever it ends.
+/// Starts a child again each time it ends.
 fn respawn(spec: &str) {
     loop {
         again(spec).spawn().unwrap().wait().unwrap();
     }
 }
 
-/// Writes over its arguments as setproctitle(3) does, into the environment where they are too short:
-/// whoever starts it gives it a variable of that length first.
+/// Overwrites its arguments as setproctitle(3) does. A title that is too long for them goes on into
+/// the environment, so the parent first sets a variable of that length.
 fn set_title(title: &str) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat[stat.rfind(')').unwrap()..].split(' ').collect();
@@ -290,12 +292,12 @@ fn set_title(title: &str) {
     let length = (end - start).max(title.len() + 1);
     let mut text = title.as_bytes().to_vec();
     text.resize(length, 0);
-    // SAFETY: the arguments and the environment behind them lie on the stack, writable, and nobody
-    // reads them any more.
+    // SAFETY: the arguments and the environment behind them lie on the stack and are writable.
+    // Nothing reads them any more.
     unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), start as *mut u8, length) };
 }
 
-/// Watches its parent and, when that is gone, takes its place.
+/// Watches its parent. When the parent is gone, takes its place.
 fn partner(parent: libc::pid_t) {
     // SAFETY: two integers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, parent, 0) };
@@ -310,7 +312,7 @@ fn partner(parent: libc::pid_t) {
     respawn(&format!("partner={}", id()));
 }
 
-/// Whether nobody holds the other end of standard input any more.
+/// Whether no process holds the other end of standard input any more.
 fn is_let_go() -> bool {
     let mut poll = libc::pollfd {
         fd: 0,
@@ -320,8 +322,8 @@ fn is_let_go() -> bool {
     sys!(libc::poll(&raw mut poll, 1, 0)) == 1
 }
 
-/// Up to `most` processes, each of which forks without pause: children that do the same as long as
-/// there are fewer, and then children that exit at once. Says `storming` when there are so many.
+/// Keeps up to `most` processes, each of which forks without pause. As long as there are fewer, the
+/// children fork as well. Then the children exit at once. Says `storming` when there are `most`.
 fn storm(most: u32) {
     // SAFETY: a new shared mapping, which fork(2) hands on.
     let live = unsafe {
@@ -343,20 +345,20 @@ fn storm(most: u32) {
         if grows && live.load(Ordering::Relaxed) >= most {
             say("storming");
         }
-        // SAFETY: a process of one thread, whose child goes on as it does or exits.
+        // SAFETY: a process of one thread. Its child goes on as it does, or exits.
         match unsafe { libc::fork() } {
             0 if grows => {}
             // SAFETY: ends the child at once.
             0 => unsafe { libc::_exit(0) },
-            // SAFETY: reaps whoever is dead.
+            // SAFETY: reaps every dead child.
             _ => unsafe { while libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) > 0 {} },
         }
     }
     exit(0);
 }
 
-/// Forks and exits without pause, so that it has always gone before it is seen; in a session of its
-/// own each time unless it is to `stay` in its group.
+/// Forks and exits without pause, so each process is gone before it is seen. Each one makes a
+/// session of its own, unless it is told to `stay` in its group.
 fn leapfrog(stay: bool) {
     while !is_let_go() {
         match sys!(libc::fork()) {
@@ -369,7 +371,7 @@ fn leapfrog(stay: bool) {
     exit(0);
 }
 
-/// Forks children that do nothing and end with their parent; says `crowd PID..`.
+/// Forks children that do nothing and end with their parent. Says `crowd PID..`.
 fn fork_crowd(size: usize) -> String {
     let mut said = String::from("crowd");
     let parent = id();
@@ -389,7 +391,7 @@ fn fork_crowd(size: usize) -> String {
     said
 }
 
-/// One write: lines of several processes do not mix.
+/// One write, so lines of several processes do not mix.
 fn say(line: &str) {
     std::io::stdout()
         .write_all(format!("{line}\n").as_bytes())
@@ -409,7 +411,7 @@ fn serve() {
     }
 }
 
-/// Forks and reaps children that exit at once, without pause.
+/// Forks and reaps children without pause. The children exit at once.
 fn churn() {
     loop {
         match sys!(libc::fork()) {
@@ -420,7 +422,7 @@ fn churn() {
     }
 }
 
-/// Forks a child that does nothing, until end-of-file on standard input like all others.
+/// Forks a child that does nothing. Like all others, it ends at end-of-file on standard input.
 fn idle_child() -> libc::pid_t {
     match sys!(libc::fork()) {
         0 => idle(),
@@ -429,7 +431,7 @@ fn idle_child() -> libc::pid_t {
 }
 
 fn idle() -> ! {
-    // Reading would take the pings from those who answer them.
+    // This process must not read: it would take the pings from the processes that answer them.
     let mut hang_up = libc::pollfd {
         fd: 0,
         events: 0,
@@ -444,8 +446,8 @@ fn idle() -> ! {
     }
 }
 
-/// Forks a chain of so many descendants, each the child of the one before, and returns when all are
-/// there.
+/// Forks a chain of `levels` descendants: each one is the child of the one before. Returns when all
+/// exist.
 fn deep(levels: u32) {
     let mut pipe = [0; 2];
     sys!(libc::pipe(pipe.as_mut_ptr()));
@@ -460,14 +462,14 @@ fn deep(levels: u32) {
         idle();
     }
     sys!(libc::close(pipe[1]));
-    // End-of-file: the last of them has closed its end.
+    // End-of-file says that the last one has closed its end.
     let mut byte = 0_u8;
     sys!(libc::read(pipe[0], (&raw mut byte).cast(), 1));
     sys!(libc::close(pipe[0]));
 }
 
-/// Forks so many children that obey SIGTERM, each with one child that ignores it. Returns when all are
-/// there.
+/// Forks `children` children that obey SIGTERM. Each has one child that ignores SIGTERM. Returns
+/// when all exist.
 fn brood(children: u32) {
     let mut pipe = [0; 2];
     sys!(libc::pipe(pipe.as_mut_ptr()));
@@ -482,7 +484,7 @@ fn brood(children: u32) {
         }
     }
     sys!(libc::close(pipe[1]));
-    // End-of-file: each of them has closed its end.
+    // End-of-file says that each of them has closed its end.
     let mut byte = 0_u8;
     sys!(libc::read(pipe[0], (&raw mut byte).cast(), 1));
     sys!(libc::close(pipe[0]));
@@ -490,9 +492,9 @@ fn brood(children: u32) {
 
 /// Makes a PID namespace whose init is stuck exiting without a memory map, and says `stuck PID`.
 ///
-/// An exiting init waits until every process of its namespace was reaped. Here one of them is a
-/// zombie of this process, which is outside of the namespace and never reaps it. Init goes on when
-/// this process ends.
+/// An exiting init waits until every process of its namespace is reaped. Here one of them is a
+/// zombie whose parent is this process, outside the namespace. This process never reaps it. Init
+/// goes on when this process ends.
 fn stuck_init(is_leaderless: bool) {
     sys!(libc::unshare(libc::CLONE_NEWPID));
     let mut pipe = [0; 2];
@@ -519,7 +521,8 @@ fn stuck_init(is_leaderless: bool) {
             unsafe { libc::pause() };
         }
     }
-    // End-of-file tells init to exit. It kills the member after it has let go of its memory map.
+    // End-of-file tells init to exit. Init first lets go of its memory map, and then kills the
+    // member.
     sys!(libc::close(pipe[1]));
     // SAFETY: all fields are integers, for which zero is valid.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
@@ -541,8 +544,8 @@ fn exit_after_leader() {
     unsafe { libc::_exit(0) };
 }
 
-/// Keeps so many children, and without pause puts a new one in the oldest one's place. Unlike those
-/// of [`churn`] they end in the order in which they were born, each before its younger siblings.
+/// Keeps `children` children. Without pause, a new child replaces the oldest one. Unlike the
+/// children of [`churn`], these end in the order of their birth, each before its younger siblings.
 fn shed(children: usize) {
     let mut kept: VecDeque<_> = (0..children).map(|_| idle_child()).collect();
     loop {
@@ -555,7 +558,8 @@ fn shed(children: usize) {
 
 const AGAIN: &str = "STUBBORN_AGAIN";
 
-/// Executes this program anew, without pause, each time by a thread that takes the leader's place.
+/// Executes this program again without pause. Each time a thread does it, and takes the leader's
+/// place.
 fn exec_by_thread() -> ! {
     let mut hang_up = libc::pollfd {
         fd: 0,
@@ -579,8 +583,8 @@ fn exec_by_thread() -> ! {
     }
 }
 
-/// Forks by vfork(2) a child that does nothing, and so sleeps in state D until that is gone; says
-/// `vforked PID` unless it is to be `quiet`.
+/// Forks by vfork(2) a child that does nothing. This process sleeps in state D until that child is
+/// gone. Says `vforked PID`, unless it is told to be `quiet`.
 fn vfork(quiet: bool) {
     extern "C" fn child(quiet: *mut libc::c_void) -> libc::c_int {
         if quiet.is_null() {
@@ -591,13 +595,14 @@ fn vfork(quiet: bool) {
     let mut stack = vec![0_u128; 8192];
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     let top = stack.as_mut_ptr_range().end;
-    // The child has this stack to itself: its parent does not run while it lives.
+    // The child has this stack to itself, because its parent does not run while the child lives.
     let quiet = std::ptr::without_provenance_mut(usize::from(quiet));
     sys!(libc::clone(child, top.cast(), flags, quiet));
 }
 
-/// Makes each fork(2) of this process sleep in state D before the child exists, until the event of it
-/// is read from the userfaultfd(2) that is returned. SIGKILL ends such a fork without a child.
+/// Makes each fork(2) of this process sleep in state D before the child exists. The sleep ends when
+/// the event of the fork is read from the userfaultfd(2) that is returned. SIGKILL ends such a fork
+/// without a child.
 fn hold_forks() -> libc::c_int {
     /// `struct uffdio_api` and `struct uffdio_register` of linux/userfaultfd.h, and their ioctl(2)s.
     const API: libc::Ioctl = 0xc018_aa3f_u32 as libc::Ioctl;
@@ -619,7 +624,7 @@ fn hold_forks() -> libc::c_int {
         )
     };
     assert!(memory != libc::MAP_FAILED);
-    // Without O_NONBLOCK it cannot be polled.
+    // poll(2) works on it only with O_NONBLOCK.
     let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
     let fd = sys!(libc::syscall(libc::SYS_userfaultfd, flags)) as libc::c_int;
     let mut api = [VERSION, EVENT_FORK, 0];
@@ -629,7 +634,8 @@ fn hold_forks() -> libc::c_int {
     fd
 }
 
-/// On SIGTERM forks a child that ignores it and says `heir`; ends then unless it is to `stay`.
+/// On SIGTERM forks a child that ignores SIGTERM, and says `heir`. Then it ends, unless it is told
+/// to `stay`.
 fn heir(stay: bool) {
     extern "C" fn fork(stay: bool) {
         // SAFETY: all of these calls are async-signal-safe.
@@ -655,19 +661,19 @@ fn heir(stay: bool) {
     unsafe { libc::signal(libc::SIGTERM, handler as libc::sighandler_t) };
 }
 
-/// Traces a process and lets it go on whenever it stops, until it is gone.
+/// Traces a process until it is gone. Continues the process each time it stops.
 fn let_go(pid: libc::pid_t) -> ! {
     sys!(libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0));
     let mut status = 0;
     while sys!(libc::waitpid(pid, &raw mut status, libc::__WALL)) == pid && libc::WIFSTOPPED(status)
     {
-        // SAFETY: integers. It may have been killed meanwhile.
+        // SAFETY: integers. The process may be dead by now.
         unsafe { libc::ptrace(libc::PTRACE_CONT, pid, 0, 0) };
     }
     exit(0);
 }
 
-/// Keeps the traced process in the stop it enters on its way out, until our own end.
+/// Keeps the traced process in the stop that it enters when it exits, until this process ends.
 fn hold(pid: libc::pid_t) {
     loop {
         let mut status = 0;
@@ -676,26 +682,29 @@ fn hold(pid: libc::pid_t) {
             say("held");
             return;
         }
-        // Stops of seized processes carry their event above the signal; only plain ones deliver it.
+        // A stop of a seized process can carry an event above the signal. Only a stop without one
+        // delivers the signal.
         let signal = if status >> 16 == 0 {
             libc::WSTOPSIG(status)
         } else {
             0
         };
-        // SAFETY: integers. It may have been killed meanwhile, and then stops on its way out.
+        // SAFETY: integers. The process may have been killed by now: then its next stop is that of
+        // its exit.
         unsafe { libc::ptrace(libc::PTRACE_CONT, pid, 0, signal) };
     }
 }
 
-/// Forks a child that gets the given pid (clone3(2) with `set_tid`, Linux 5.5, root) and serves in
-/// its parent's stead; says `taken` if another process has the pid.
+/// Forks a child that gets the given pid (clone3(2) with `set_tid`, Linux 5.5, root). The child
+/// serves instead of its parent. Says `taken` if another process has the pid.
 fn reuse(pid: libc::pid_t, said: &mut String) {
     // SAFETY: all fields are integers, for which zero is valid.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.exit_signal = libc::SIGCHLD as u64;
     args.set_tid = (&raw const pid) as u64;
     args.set_tid_size = 1;
-    // SAFETY: without CLONE_VM this is fork(2), in a process of one thread; the size is the struct's.
+    // SAFETY: without CLONE_VM this is fork(2), in a process of one thread. The size is that of the
+    // struct.
     match unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) } {
         0 => *said = format!("ready {}", id()),
         -1 => {

@@ -1,6 +1,6 @@
 //! Runs the jobs of a CI pipeline with time limits and a live log: `cargo run --example ci_runner`.
 //!
-//! Each job starts a daemon, as build servers do. When a job is over its daemon is gone as well.
+//! Each job starts a daemon, as build servers do. When a job is over, its daemon is gone as well.
 
 use std::io::{Write, stdout};
 use std::process::{Command, ExitCode, Stdio};
@@ -16,12 +16,12 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const LIMITS: Limits = Limits::new()
     .overall(Duration::from_secs(2))
     .idle(Duration::from_secs(1))
-    // A daemon holds the pipes of its job. This is how long to read on when the job has exited.
+    // A daemon holds the pipes of its job. After the job has exited, reading goes on for this long.
     .drain(Duration::from_millis(100))
     .kill(Kill::graceful().grace(Duration::from_millis(500)));
 
-/// Runs one command. It leads a session of its own, so that a daemon whose parent has exited is still
-/// known by its session.
+/// Runs one command. The command leads a session of its own, so a daemon whose parent has exited is
+/// still known by its session.
 fn run(script: &str) -> process_kill::Result<Output> {
     Command::new("sh")
         .args(["-c", script])
@@ -29,7 +29,7 @@ fn run(script: &str) -> process_kill::Result<Output> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn_managed(Group::NewSession)?
-        // A log that cannot be written is no reason to stop the job.
+        // A log that cannot be written is not a reason to stop the job.
         .output_with(&LIMITS, |_, bytes| stdout().write_all(bytes).unwrap_or(()))
 }
 

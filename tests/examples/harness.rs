@@ -1,8 +1,8 @@
 //! A test harness that stops its server when it is dropped, also when a test panics:
 //! `cargo run --example harness`.
 //!
-//! A shell starts the server, as `npm start` or `cargo run` do. To kill the shell alone would leave the
-//! server alive, and its port taken. The next test needs the port at once.
+//! A shell starts the server, as `npm start` or `cargo run` do. If only the shell were killed, the
+//! server would live on and keep its port. The next test needs the port at once.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -22,7 +22,8 @@ struct Server {
 }
 
 impl Server {
-    /// Returns when the server listens. It writes its port to its standard output then.
+    /// Returns when the server listens. At that moment the server writes its port to its standard
+    /// output.
     fn start(port: u16) -> Result<Server> {
         let mut process = Command::new("sh")
             .args(["-c", r#""$0" serve "$1" & wait"#])
@@ -46,8 +47,9 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// `Managed` kills its processes when it is dropped. This also says which ones, and which one is
-    /// left. A panic while another one unwinds would abort, so an error is printed.
+    /// `Managed` kills its processes when it is dropped. This code also says which processes were
+    /// killed, and which are left. A second panic during a panic would abort the program, so an
+    /// error is only printed.
     fn drop(&mut self) {
         match self.process.stop(&Kill::now()) {
             Ok(report) => println!("dropped: {} processes gone", report.len()),
@@ -95,7 +97,7 @@ fn test() -> Result<()> {
 
 /// The server: it greets each client.
 fn serve(port: &str) -> Result<()> {
-    // SIGALRM ends it if the harness itself is killed.
+    // SIGALRM ends the server if the harness itself is killed.
     nix::unistd::alarm::set(60);
     let listener = TcpListener::bind(("127.0.0.1", port.parse()?))?;
     println!("{}", listener.local_addr()?.port());

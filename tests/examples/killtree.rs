@@ -1,4 +1,4 @@
-//! Kills processes with all their descendants, and says who survived and why.
+//! Kills processes with all their descendants, and names the survivors and their reasons.
 //! `cargo run --example killtree -- --help`
 
 use std::process::ExitCode;
@@ -24,7 +24,7 @@ Exit status: 0 all verified gone, or there was nothing to kill
              2 bad usage; nothing was killed
 ";
 
-/// How long to go on when new processes match again and again.
+/// The time limit, if new processes match again and again.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
@@ -63,7 +63,7 @@ fn kill_pid(pid: u32) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Again and again, until nothing is left to kill.
+/// Kills again and again, until nothing is left to kill.
 fn kill_matching(pattern: &str) -> Result<ExitCode> {
     let until = Instant::now() + PATIENCE;
     let (mut first, mut error) = (true, None);
@@ -72,9 +72,9 @@ fn kill_matching(pattern: &str) -> Result<ExitCode> {
         for pid in pids_matching(pattern)? {
             match Kill::now().tree(pid) {
                 Ok(report) => count += say_gone(&report),
-                // An ancestor of ours.
+                // The process is an ancestor of this program.
                 Err(e) if e.kind() == ErrorKind::Refused => {}
-                // The others are killed all the same.
+                // The others are killed in spite of this error.
                 Err(e) => error = error.or(Some(e)),
             }
         }
@@ -94,7 +94,7 @@ fn kill_matching(pattern: &str) -> Result<ExitCode> {
     }
 }
 
-/// How many have been killed.
+/// The number of processes that were killed.
 fn say_gone(report: &Report) -> usize {
     let killed = report.pids(Outcome::Killed);
     for pid in &killed {

@@ -1,8 +1,8 @@
-//! Agents as children of tokio, ended whole on shutdown:
+//! Runs agents as children of tokio, and ends each of them with its whole tree on shutdown:
 //! `cargo run --features tokio --example orchestrator`.
 //!
 //! One obeys SIGTERM, one ignores it, and one has left a grandchild in a session of its own. The
-//! program says `stopped` only when all of them were verified gone, and exits with 1 otherwise.
+//! program says `stopped` only if all of them were verified gone. Otherwise it exits with 1.
 
 use std::error::Error;
 use std::process::{ExitCode, Stdio};
@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Name and script. Each says the pids of its processes, one a line, and then `ready`.
+/// Name and script. Each script says the pids of its processes, one on each line, and then `ready`.
 const AGENTS: [(&str, &str); 3] = [
     ("obedient", "echo $$; echo ready; exec sleep 300"),
     (
@@ -32,7 +32,7 @@ const AGENTS: [(&str, &str); 3] = [
 struct Agent {
     name: &'static str,
     child: Child,
-    /// The child first.
+    /// The child comes first.
     processes: Vec<ProcessId>,
 }
 
@@ -47,7 +47,7 @@ async fn main() -> ExitCode {
         Ok::<(), Box<dyn Error>>(())
     };
     let started = run.await;
-    // Also if one of them could not be started.
+    // This also runs if one of the agents could not be started.
     let stopped = stop(agents).await;
     match started.and(stopped) {
         Ok(()) => {
@@ -88,14 +88,14 @@ async fn start(name: &'static str, script: &str) -> Result<Agent> {
     })
 }
 
-/// `Ok`: not one process of them is left.
+/// `Ok` means that no process of any agent is left.
 async fn stop(agents: Vec<Agent>) -> Result<()> {
     let kill = Kill::graceful().grace(Duration::from_millis(300));
-    // They start at the call, so all graces run side by side.
+    // The kills start at the call, so all graces run at the same time.
     let kills: Vec<_> = agents
         .into_iter()
         .map(|agent| {
-            // Not waited for yet, so the number is its own.
+            // The child is not reaped yet, so the number is its own.
             let root = agent.processes[0].pid();
             (agent, gone::tree(kill.clone(), root))
         })
@@ -104,7 +104,7 @@ async fn stop(agents: Vec<Agent>) -> Result<()> {
     for (mut agent, killed) in kills {
         match killed.await {
             Ok(report) => {
-                // tokio reaps it: nothing here took the status away.
+                // tokio reaps the child. The kill has not taken the status away.
                 let status = agent.child.wait().await?;
                 println!(
                     "{}: {} exited, {} killed in {:?}; {status}",

@@ -1,7 +1,8 @@
-//! A supervisor that ends what its former life left behind: `cargo run --example supervisor`.
+//! A supervisor that ends what its earlier run left behind: `cargo run --example supervisor`.
 //!
-//! The pid file holds identities, not only pids: a process that got one of the pids since is another
-//! process, and is not touched. Here the first life is a child process, which gets SIGKILL.
+//! The pid file holds identities, not only pids. A process that has since got one of the pids is
+//! another process, and is not touched. Here the earlier run is a child process, which gets
+//! SIGKILL.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write, stdin};
@@ -18,8 +19,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const WORKER: &str = "read -r line || exit; sleep 60 & echo a worker runs; wait";
 const WORKERS: usize = 2;
 
-/// A worker gets its line when the pid file names it. If the supervisor crashes before that, the worker
-/// reads end-of-file and exits. So no worker runs that the pid file does not name.
+/// A worker gets its line after the pid file names it. If the supervisor crashes before that, the
+/// worker reads end-of-file and exits. So the pid file names every worker that runs.
 fn start_workers(pid_file: &Path) -> Result<()> {
     let mut pid_file = File::create(pid_file)?;
     for _ in 0..WORKERS {
@@ -27,7 +28,7 @@ fn start_workers(pid_file: &Path) -> Result<()> {
         command.args(["-c", WORKER]).stdin(Stdio::piped());
         let mut worker = command.spawn()?;
         let id = ProcessId::of(worker.id())?.ok_or("the worker was reaped")?;
-        // One write: a crash leaves no half of a line.
+        // One write, so a crash cannot leave half of a line.
         pid_file.write_all(format!("{id}\n").as_bytes())?;
         let mut start = worker.stdin.take().ok_or("no pipe")?;
         start.write_all(b"start\n")?;
@@ -35,7 +36,7 @@ fn start_workers(pid_file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `Ok`: nothing of the former life is left.
+/// `Ok` means that nothing of the earlier run is left.
 fn end_former_life(pid_file: &Path) -> Result<()> {
     let ids = std::fs::read_to_string(pid_file)?;
     let ids: process_kill::Result<Vec<ProcessId>> = ids.lines().map(str::parse).collect();

@@ -1,9 +1,9 @@
-//! Waits until a process that is no child of the caller is gone:
+//! Waits until a process that is not a child of the caller is gone:
 //! `cargo run --example wait_for_stranger -- PID`.
 //!
-//! wait(2) knows children only, and `kill(pid, 0)` in a loop takes a zombie for alive and a successor
-//! with the same pid for the process. Without a PID it starts a process that is no child of it and
-//! waits for that one. It sends no signal.
+//! wait(2) knows only children. A loop of `kill(pid, 0)` takes a zombie for alive. It also takes a
+//! successor with the same pid for the process. Without a PID, this program starts a process that
+//! is not its child and waits for that one. It sends no signal.
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ fn wait_for(pid: u32) -> Result<()> {
         println!("there is no process {pid}");
         return Ok(());
     };
-    // From here on the pid may be given to another process: `process` stays the same one.
+    // From here on another process may get the pid. `process` stays the same process.
     println!("waiting for {}", process.id());
     let start = Instant::now();
     while !process.wait_until_gone(Duration::from_millis(500))? {

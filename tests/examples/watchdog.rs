@@ -1,8 +1,8 @@
 //! A watchdog that stops an agent for good: `cargo run --example watchdog`.
 //!
 //! The agent works in a worktree of its own. It ignores SIGHUP and SIGTERM, and has started other
-//! processes. The watchdog writes `stopped` to the status file only when all of them are gone. Copy
-//! `stop`; the rest of this program makes an agent and shows that nothing of it is left.
+//! processes. The watchdog writes `stopped` to the status file only after all of them are gone.
+//! Copy `stop`. The rest of this program makes an agent and shows that nothing of it is left.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,7 +18,7 @@ mod own_pids;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// `Ok`: no process of this worktree is left, and the status file says so.
+/// `Ok` means that no process of this worktree is left, and the status file says so.
 fn stop(worktree: &Path, status: &Path) -> Result<()> {
     let kill = Kill::graceful().grace(Duration::from_millis(200));
     let report = kill.directory(worktree)?;
@@ -29,9 +29,10 @@ fn stop(worktree: &Path, status: &Path) -> Result<()> {
     Ok(fs::write(status, "stopped\n")?)
 }
 
-/// Four processes that ignore SIGHUP and SIGTERM. Each says its name and pid. Only the agent's command
-/// line names the worktree: the child and the grandchild are found by descent. When the agent has said
-/// its pid, `stray` is an orphan, and only its working directory ties it to the worktree.
+/// Four processes that ignore SIGHUP and SIGTERM. Each says its name and pid. Only the agent's
+/// command line names the worktree. The child and the grandchild are found by descent. `stray` is
+/// an orphan by the time that the agent says its pid. Only its working directory ties it to the
+/// worktree.
 const AGENT: &str = r#"
 trap '' HUP TERM
 sh -c '
@@ -56,7 +57,7 @@ fn watch() -> Result<()> {
 
     let mut agent = Agent::start(worktree.path())?;
     let outlived = agent.outlives_sighup();
-    // The agent is stopped also if the trial has failed.
+    // The agent is also stopped if the trial has failed.
     let stopped = stop(worktree.path(), &status);
     outlived.and(stopped)?;
     agent.is_at_end_of_file()?;
@@ -109,8 +110,8 @@ impl Agent {
         }
     }
 
-    /// A proof that uses nothing of the crate: all four processes inherited the standard output. Its
-    /// end can be read at once only if none of them holds it any more.
+    /// This proof uses none of the crate's code: all four processes inherited the standard output.
+    /// Its end can be read at once only if none of them holds it any more.
     fn is_at_end_of_file(&mut self) -> Result<()> {
         let stdout = PollFd::new(self.stdout.get_ref().as_fd(), PollFlags::POLLIN);
         if poll(&mut [stdout], PollTimeout::ZERO)? == 0 || self.stdout.read(&mut [0])? > 0 {

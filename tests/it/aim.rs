@@ -1,4 +1,4 @@
-//! Aim: who is spared.
+//! Aim: which processes are spared.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -31,7 +31,7 @@ pub fn sorted(mut pids: Vec<u32>) -> Vec<u32> {
     pids
 }
 
-/// A group of their own, led by the first one.
+/// A tree in a group of its own. The first process leads the group.
 pub fn group(spec: &str) -> Victim {
     let mut command = stubborn(spec);
     command.process_group(0);
@@ -56,7 +56,7 @@ pub fn at(dir: &Path, spec: &str) -> Victim {
     Victim::spawn(command)
 }
 
-/// Both ways to kill, with time for a machine that is busy.
+/// Both ways to kill, with enough time for a machine that is busy.
 pub fn ways() -> [Kill; 2] {
     [
         patient(),
@@ -65,11 +65,11 @@ pub fn ways() -> [Kill; 2] {
 }
 
 /// Runs `f` in a grandchild of this program, with the pid of its parent. Both are copies of this
-/// program. The parent does `prepare` first, and only waits then. Returns how the parent ended.
+/// program. The parent first does `prepare`, and then only waits. Returns how the parent ended.
 pub fn grandchild(prepare: impl FnOnce(), f: impl FnOnce(u32)) -> WaitStatus {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
-    // SAFETY: no other thread of this program holds a lock that the copy needs: the one that runs the
-    // tests waits for this one.
+    // SAFETY: no other thread of this program holds a lock that the copy needs, because the thread
+    // that runs the tests waits for this one.
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
             drop(read);
@@ -95,7 +95,7 @@ pub fn grandchild(prepare: impl FnOnce(), f: impl FnOnce(u32)) -> WaitStatus {
         ForkResult::Parent { child } => {
             drop(write);
             let mut said = String::new();
-            // End-of-file: both are done with it, or gone.
+            // End-of-file says that both have finished, or are gone.
             File::from(read).read_to_string(&mut said).unwrap();
             let status = waitpid(child, None).unwrap();
             assert_eq!(said, "done", "{status:?}");
@@ -104,7 +104,7 @@ pub fn grandchild(prepare: impl FnOnce(), f: impl FnOnce(u32)) -> WaitStatus {
     }
 }
 
-/// The grandparent of the calling process: in [`grandchild`] the test.
+/// The grandparent of the calling process. In [`grandchild`] that is the test.
 pub fn grandparent(parent: u32) -> u32 {
     let status = std::fs::read_to_string(format!("/proc/{parent}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("PPid:"));
@@ -112,7 +112,7 @@ pub fn grandparent(parent: u32) -> u32 {
     words.last().unwrap().parse().unwrap()
 }
 
-/// The error of a call that sends nothing and stops none of these.
+/// The error of a call that sends nothing and stops none of these processes.
 pub fn refusal(pids: &[u32], f: impl FnOnce() -> process_kill::Result<Report> + Send) -> Error {
     let error = unmoved(pids, f).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
@@ -176,7 +176,8 @@ fn what_holds_an_ancestor_is_refused_and_nothing_is_stopped() {
     let status = grandchild(leads, |parent| {
         leads();
         let above = [parent, grandparent(parent)];
-        // In the group of an ancestor, and in another group that is named with it.
+        // One is in the group of an ancestor. The other is in another group, and the call names
+        // both groups.
         let mut mate = in_group("", parent);
         let mut other = group("");
         let watched = [parent, above[1], mate.pid(), other.pid()];
@@ -197,7 +198,7 @@ fn what_holds_an_ancestor_is_refused_and_nothing_is_stopped() {
                     assert!(text.contains("is an ancestor"), "{text}");
                 }
             }
-            // The caller's own.
+            // The group of the caller.
             let own = getpgrp().as_raw().unsigned_abs();
             for error in [
                 refusal(&watched, || kill.groups(&[other.pid(), own])),
@@ -225,7 +226,7 @@ fn searches_pass_over_ancestors() {
         || std::env::set_current_dir(&dir).unwrap(),
         |parent| {
             let above = [parent, grandparent(parent)];
-            // The command line of all that run this test, the caller included.
+            // Every process that runs this test has this command line, also the caller.
             let pattern = "searches_pass_over_ancestors";
             for kill in ways() {
                 let elsewhere = |spec| at(Path::new("/"), spec);
@@ -270,7 +271,7 @@ fn a_port_of_an_ancestor_is_not_free() {
     grandchild(
         || drop(mine),
         |parent| {
-            // The caller has none; its parent and the test have the same one.
+            // The caller does not have the listener. Its parent and the test have the same one.
             drop(listener.take());
             let above = [grandparent(parent), parent];
             for kill in ways() {
@@ -283,8 +284,8 @@ fn a_port_of_an_ancestor_is_not_free() {
     );
 }
 
-/// Runs `f` in a process that has lost its parent, with the pid of who leads its session: no ancestor
-/// of it. Returns how that one ended.
+/// Runs `f` in a process that has lost its parent, with the pid of the leader of its session. The
+/// leader is not an ancestor of it. Returns how the leader ended.
 fn orphan(f: impl FnOnce(u32)) -> WaitStatus {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
     // SAFETY: as in `grandchild`, here and below.
@@ -295,7 +296,8 @@ fn orphan(f: impl FnOnce(u32)) -> WaitStatus {
             // SAFETY: a process of one thread.
             match unsafe { fork() }.unwrap() {
                 ForkResult::Child => {
-                    // SAFETY: a process of one thread, which ends at once and leaves its child to init.
+                    // SAFETY: a process of one thread. It ends at once and leaves its child to
+                    // init.
                     unsafe {
                         if let ForkResult::Parent { .. } = fork().unwrap() {
                             libc::_exit(0);
@@ -339,7 +341,7 @@ fn the_caller_lives_on_in_a_session_that_is_killed() {
         |kill, leader| kill.tree(leader),
         |kill, leader| kill.trees(&[of(leader)]),
         |kill, leader| {
-            // Its own group, or the job is refused.
+            // The caller needs a group of its own. Without one, the job is refused.
             assert_eq!(kill.jobs(&[leader]).unwrap_err().kind(), ErrorKind::Refused);
             setpgid(Pid::from_raw(0), Pid::from_raw(0)).unwrap();
             kill.jobs(&[leader])
@@ -362,7 +364,7 @@ fn the_caller_lives_on_in_a_session_that_is_killed() {
     }
 }
 
-/// Runs `f` in a grandchild, whose parent it has to kill.
+/// Runs `f` in a grandchild. `f` has to kill the parent of that grandchild.
 pub fn patricide(f: impl FnOnce(u32, &Kill)) {
     let leads = || setpgid(Pid::from_raw(0), Pid::from_raw(0)).unwrap();
     let status = grandchild(leads, |parent| {
@@ -424,7 +426,7 @@ fn a_search_kills_an_ancestor_only_if_that_is_allowed() {
         };
         let status = grandchild(prepare, |parent| {
             std::env::set_current_dir("/").unwrap();
-            // What the caller has of its parent's socket.
+            // The caller closes its copies of its parent's socket.
             for fd in 3..20 {
                 let link = std::fs::read_link(format!("/proc/self/fd/{fd}"));
                 if link.is_ok_and(|link| link.to_string_lossy().starts_with("socket:")) {

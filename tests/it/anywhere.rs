@@ -1,5 +1,5 @@
-//! From any thread, from `Drop`, whatever becomes of signals and children meanwhile; and nothing of
-//! the calling process is changed.
+//! Calls work from any thread and from `Drop`, whatever happens to signals and children at the same
+//! time. They change nothing of the calling process.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
@@ -65,7 +65,7 @@ fn the_end_of_a_thread_kills() {
     struct KillLast(u32);
     impl Drop for KillLast {
         fn drop(&mut self) {
-            // Other values of the thread may be gone already; a failure shows in the victim.
+            // Other values of the thread may be gone already. The victim shows whether this failed.
             let _ = sigkill_pids_and_verify(&[self.0]);
         }
     }
@@ -99,7 +99,8 @@ fn many_threads_may_kill_the_same() {
     }
 }
 
-/// With pidfds, without, and with nothing but the children themselves: the table is full.
+/// With pidfds, without pidfds, and with nothing but the children themselves because the table is
+/// full.
 fn in_every_way(f: impl Fn() + Sync) {
     f();
     without_pidfds(&f);
@@ -123,7 +124,7 @@ fn with_a_full_table<T>(f: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Kills children which somebody else may reap at once.
+/// Kills children that another part of the program may reap at once.
 fn children_that_reap_themselves_are_killed() {
     in_every_way(|| {
         for _ in 0..20 {
@@ -188,7 +189,7 @@ extern "C" fn count_signal(_: libc::c_int) {
     CAUGHT.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Interrupts the calling thread without end while `f` runs.
+/// Interrupts the calling thread again and again while `f` runs.
 fn in_a_storm_of_signals(f: impl FnOnce()) {
     let handler = SigHandler::Handler(count_signal);
     let no_restart = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
@@ -221,7 +222,7 @@ fn interruptions_neither_end_nor_prolong_a_wait() {
         let all = victim.pids();
         let root = victim.pid();
         let running: Vec<_> = all.iter().map(|&pid| (pid, Reason::StillRunning)).collect();
-        // Only where there are pidfds.
+        // Only if there are pidfds.
         let pinned = Process::open(root).ok().flatten();
         in_a_storm_of_signals(|| {
             let begun = Instant::now();
@@ -286,7 +287,7 @@ fn nobody_is_reaped() {
         for (kill, (outcome, signal)) in kills.iter().zip(expected) {
             let mut victim = Victim::start("");
             assert_eq!(kill(victim.pid()), outcome);
-            // Zombies are looked at, and left.
+            // The finders look at zombies, and leave them.
             for _ in finders(victim.pid()) {}
             assert_eq!(states(victim.pid()), ['Z']);
             assert_eq!(victim.child().wait().unwrap().signal(), Some(signal));
@@ -294,8 +295,8 @@ fn nobody_is_reaped() {
     });
 }
 
-/// Calls every function of the crate, on its good ways and its bad ones. `family` is a findable tree
-/// that ignores SIGCONT; `victims` are killed.
+/// Calls every function of the crate, with calls that succeed and calls that fail. `family` is a
+/// findable tree that ignores SIGCONT. `victims` are killed.
 fn everything(family: &Victim, stale: &ProcessId, victims: &[u32]) {
     let root = family.pid();
     for pid in [root, stale.pid(), 0] {
@@ -321,7 +322,7 @@ fn everything(family: &Victim, stale: &ProcessId, victims: &[u32]) {
     assert!(stale.is_gone().unwrap());
     assert!("nonsense".parse::<ProcessId>().is_err());
     if let Ok(Some(process)) = Process::open(root) {
-        // A filter may forbid it.
+        // A filter may forbid this call.
         let _ = process.signal(libc::SIGCONT);
         let error = process.signal(0).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused);
@@ -359,7 +360,7 @@ fn stale() -> ProcessId {
 #[test]
 fn no_descriptor_is_leaked() {
     let root = nix::unistd::geteuid().is_root();
-    // A few processes are listed faster than many.
+    // A few processes are listed faster than many, so the test sees only its own.
     if !alone!(no_descriptor_is_leaked in if root { OWN_PIDS } else { &[] }) {
         return;
     }
@@ -432,7 +433,7 @@ fn nothing_of_the_calling_process_changes() {
     if !alone!(nothing_of_the_calling_process_changes) {
         return;
     }
-    // Not what a reset would restore.
+    // A value that a reset would not restore.
     umask(Mode::from_bits_truncate(0o137));
     let ignored = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
     let caught = SigHandler::Handler(count_signal);

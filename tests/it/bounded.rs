@@ -1,4 +1,4 @@
-//! Calls end in time, and with the truth, whatever the size of a set and the state of its members.
+//! Calls end in time and say the truth, for sets of any size and members in any state.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -27,27 +27,27 @@ use super::fixture::{
     states, stubborn, without_pidfds,
 };
 
-/// Time for a call that will not succeed.
+/// The time that a call gets if it will not succeed.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// For a call that does not end: much longer than it may take.
+/// A call that takes this long does not end. The limit is much longer than a call may take.
 const HANGS: Duration = Duration::from_secs(5);
 
-/// What `f` returns, and how long it took. A call that does not end fails the test; its thread is left
-/// behind, so the test must run in a process of its own.
+/// What `f` returns, and how long it took. A call that does not end fails the test and leaves its
+/// thread behind, so the test must run in a separate process.
 fn timed<T: Send + 'static>(what: &str, f: impl FnOnce() -> T + Send + 'static) -> (T, Duration) {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
         let begun = Instant::now();
         let result = f();
-        // Nobody listens any more if it took too long.
+        // If the call took too long, nothing receives the result any more.
         drop(tell.send((result, begun.elapsed())));
     });
     let ended = told.recv_timeout(HANGS);
     ended.unwrap_or_else(|e| panic!("{what} has not ended after {HANGS:?}: {e}"))
 }
 
-/// The number in the next line, which is `word NUMBER`.
+/// The number in the next line. The line is `word NUMBER`.
 fn number(victim: &mut Victim, word: &str) -> u32 {
     let line = victim.line();
     let number = line.strip_prefix(word).and_then(|n| n.trim().parse().ok());
@@ -63,7 +63,7 @@ fn a_leaderless_process_stuck_exiting_holds_up_no_search() {
     }
     let mut victim = findable("stuck-init=leaderless");
     let stuck = number(&mut victim, "stuck");
-    // Its leader has exited, and its last thread waits in the kernel.
+    // The leader has exited, and the last thread waits in the kernel.
     eventually("stuck", || states(stuck) == ['Z', 'S']);
     let (found, _) = timed("Candidate::env", move || {
         let mut env = None;
@@ -75,7 +75,7 @@ fn a_leaderless_process_stuck_exiting_holds_up_no_search() {
         });
         (found.unwrap(), env)
     });
-    // There is no memory to read it from.
+    // This process has no memory from which the environment could be read.
     assert_eq!(found, (vec![], Some(None)));
     let (found, _) = timed("pids_with_env", || {
         pids_with_env("PROCESS_KILL_FINDABLE", "yes").unwrap()
@@ -122,7 +122,7 @@ fn processes_that_are_stuck_exiting_are_not_waited_for() {
     assert!(kill < Duration::from_secs(1), "the kill took {kill:?}");
 }
 
-/// Runs `work` in a child process whose main thread has exited, and sees it pass.
+/// Runs `work` in a child process whose main thread has exited. Checks that `work` passes.
 fn without_main_thread(work: impl FnOnce() + Send + UnwindSafe + 'static) {
     // SAFETY: the test runs in a process of its own, in which no other thread holds a lock.
     match unsafe { fork() }.unwrap() {
@@ -180,14 +180,14 @@ fn a_program_whose_main_thread_has_exited_kills_as_any_other() {
     });
 }
 
-/// How many of these are not gone.
+/// How many of these processes are not gone.
 fn alive(pids: &[u32]) -> usize {
-    // One that is just being reaped is X.
+    // A process in state X is being reaped at this moment.
     let is_gone = |pid: &&u32| states(**pid).iter().all(|state| matches!(state, 'Z' | 'X'));
     pids.len() - pids.iter().filter(is_gone).count()
 }
 
-/// Victims by `spec`, and the pids of all, the root first.
+/// Victims started with `spec`, and the pids of all, the root first.
 fn family(spec: &str, size: usize) -> (Victim, Vec<u32>) {
     let victim = Victim::start(spec);
     let mut pids = vec![victim.pid()];
@@ -196,7 +196,7 @@ fn family(spec: &str, size: usize) -> (Victim, Vec<u32>) {
     (victim, pids)
 }
 
-/// What `f` returns, how long it took, and what of that the calling thread used of a processor.
+/// What `f` returns, how long it took, and how much processor time the calling thread used.
 fn measured<T>(f: impl FnOnce() -> T) -> (T, Duration, Duration) {
     let used = || {
         // SAFETY: all fields are integers, for which zero is valid.
@@ -214,8 +214,8 @@ fn measured<T>(f: impl FnOnce() -> T) -> (T, Duration, Duration) {
 
 /// Kills two equal sets, one by its pids and one as a tree, and compares the costs.
 ///
-/// A tree needs for each member what a kill by pid does, a stop, a look at each thread's state and
-/// two reads of its children.
+/// For each member, a tree needs what a kill by pid needs, and also a stop, a look at each thread's
+/// state and two reads of the member's children.
 fn a_tree_costs_little_more_than_its_pids(spec: &str, size: usize) {
     let (mut victim, pids) = family(spec, size);
     let (threads, _, look) = measured(|| pids.iter().map(|&pid| states(pid).len()).sum::<usize>());
@@ -238,7 +238,7 @@ fn a_tree_costs_little_more_than_its_pids(spec: &str, size: usize) {
     }
     assert_eq!(alive(&pids), 0);
     victim.all_gone();
-    // The time itself depends on what else the machine does; it is printed above.
+    // The elapsed time depends on what else the machine does. It is printed above.
     let limit = 4 * (by_pid_used + look);
     assert!(as_tree_used <= limit, "{as_tree_used:?} of {limit:?}");
 }
@@ -259,13 +259,13 @@ fn a_tree_of_five_thousand_is_killed() {
     a_tree_costs_little_more_than_its_pids("wide=4999", 5000);
 }
 
-/// From now on this program may have so many descriptors.
+/// After this call, this program may have `limit` descriptors.
 fn limit_descriptors(limit: u64) {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, limit, hard).unwrap();
 }
 
-/// Kills these with so few descriptors, and sees all of them gone.
+/// Kills these with a small number of descriptors, and checks that all of them are gone.
 fn all_go(limit: u64, pids: &[u32], kill: impl FnOnce() -> Result<Report>) {
     let (before, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     limit_descriptors(limit);
@@ -300,7 +300,7 @@ fn a_group_larger_than_the_descriptor_table_is_killed() {
     victim.all_gone();
 }
 
-/// 1024 is what most programs have.
+/// Most programs may have 1024 descriptors.
 #[test]
 fn a_group_larger_than_the_usual_descriptor_table_is_killed() {
     if !alone!(a_group_larger_than_the_usual_descriptor_table_is_killed in OWN_PIDS) {
@@ -320,7 +320,7 @@ fn children_more_than_the_descriptor_table_holds_are_killed() {
     for _ in 0..20 {
         // SAFETY: the child makes async-signal-safe calls only.
         if let ForkResult::Child = unsafe { fork() }.unwrap() {
-            // It ends with the PID namespace at the latest.
+            // The child ends with the PID namespace at the latest.
             loop {
                 nix::unistd::pause();
             }
@@ -345,7 +345,7 @@ fn matches_more_than_the_descriptor_table_holds_are_killed() {
     victim.all_gone();
 }
 
-/// Reads what its victims say on standard error, which all of them inherit.
+/// Reads what the victims say on standard error. All of them inherit it.
 struct Hearing(File);
 
 impl Hearing {
@@ -355,7 +355,7 @@ impl Hearing {
         Hearing(reader.into())
     }
 
-    /// Whether the end-of-file is there already that says that all are gone.
+    /// Whether there is already the end-of-file that says that all are gone.
     fn is_over(&mut self) -> bool {
         let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         let ready = poll(&mut fds, PollTimeout::ZERO).unwrap();
@@ -367,8 +367,8 @@ impl Hearing {
     }
 }
 
-/// The search of a tree can take longer than the grace. Parents that obey have then left it before it
-/// was seen whose children they have.
+/// The search of a tree can take longer than the grace. Parents that obey SIGTERM then exit before
+/// the search has seen which children they have.
 #[test]
 fn a_search_that_outlasts_the_grace_is_no_proof() {
     if !alone!(a_search_that_outlasts_the_grace_is_no_proof in OWN_PIDS) {
@@ -397,7 +397,7 @@ fn a_search_that_outlasts_the_grace_is_no_proof() {
     }
 }
 
-/// A dead thread keeps its process until its tracer has waited for it.
+/// A dead thread keeps its process until the thread's tracer has waited for the thread.
 fn a_dead_thread_that_nobody_waits_for() {
     let mut victim = Victim::start("threads=1");
     let pid = victim.pid();
@@ -452,7 +452,7 @@ fn no_byte_in_the_pipe_is_lost_without_drain_time() {
         fcntl(stdout, FcntlArg::F_SETPIPE_SZ(1 << 20)).unwrap();
         let stdin = child.child().stdin.as_mut().unwrap();
         stdin.write_all(b"go\n").unwrap();
-        // It exits although nobody has read: all of it is in the pipe.
+        // The child exits although nothing was read, because the pipe holds all of its output.
         let pid = Id::Pid(Pid::from_raw(child.id().try_into().unwrap()));
         waitid(pid, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
         let limits = Limits::new().drain(Duration::ZERO);
@@ -464,17 +464,19 @@ fn no_byte_in_the_pipe_is_lost_without_drain_time() {
     without_pidfds(|| assert_eq!(empty(), (BYTES, true)));
 }
 
-/// One whose leader has exited shows as a zombie, and yet its other threads run. It is stopped like
-/// any other before the first of its children is killed, even if there is no time to see it stop.
+/// A process whose leader has exited shows as a zombie, but its other threads run. It is stopped
+/// like any other process before the first of its children is killed, even if there is no time to
+/// see that it has stopped.
 #[test]
 fn a_leaderless_respawner_is_stopped_before_its_children_are_killed() {
     if !alone!(a_leaderless_respawner_is_stopped_before_its_children_are_killed in OWN_PIDS) {
         return;
     }
-    // It needs a moment to see its child end, and does not always get it.
+    // The process needs a moment to see that its child has ended. It does not get that moment in
+    // every run.
     for _ in 0..runs(15) {
-        // The child that it would start again is the newest and the first to be killed, long before
-        // its parent.
+        // The child that it would start again is the newest process. It is killed first, long
+        // before its parent.
         let mut victim = Victim::start("{ wide=300 respawn{ } leader-exits }");
         let pids = descendant_pids(victim.pid()).unwrap();
         assert_eq!(pids.len(), 302);
@@ -489,7 +491,7 @@ fn a_leaderless_respawner_is_stopped_before_its_children_are_killed() {
             println!("skipped: {found} of {all} were found without time");
             continue;
         }
-        // All of them got SIGKILL. This is the end-of-file, or what a new child says.
+        // All of them got SIGKILL. This line is the end-of-file, or what a new child says.
         assert_eq!(victim.line(), "");
     }
 }

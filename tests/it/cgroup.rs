@@ -10,11 +10,11 @@ use process_kill::{Coverage, ErrorKind, Kill, Outcome};
 use super::aim::{grandchild, patricide, refusal, ways};
 use super::fixture::{OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, outcomes, states};
 
-/// A new cgroup; removed in the end, with those below it.
+/// A new cgroup. It is removed at the end, together with those below it.
 pub struct Cgroup(PathBuf);
 
 impl Cgroup {
-    /// `None`, and why, where no cgroup can be made.
+    /// `None` if no cgroup can be made. The reason is printed.
     pub fn new(test: &str) -> Option<Cgroup> {
         let Some(root) = root() else {
             println!("skipped: {test} finds no cgroup2 file system");
@@ -56,7 +56,7 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // Where a test failed its victims may still be in it; they end soon.
+        // If a test failed, its victims may still be in the cgroup. They end soon.
         let _ = fs::remove_dir(&self.0);
     }
 }
@@ -85,7 +85,7 @@ fn obedient_members_exit_and_stubborn_ones_are_killed() {
     assert_eq!(report.coverage(), Coverage::Exact);
     assert!(report.elapsed() >= Duration::from_millis(200));
     victim.all_gone();
-    // Empty, it is nobody and takes no time.
+    // An empty cgroup has no targets, and the call takes no time.
     assert!(kill.grace(PATIENCE).cgroup(&cgroup.0).unwrap().is_empty());
 }
 
@@ -129,7 +129,7 @@ fn who_forks_all_the_time_is_killed_with_its_cgroup() {
         let stubborn = env!("CARGO_BIN_EXE_stubborn");
         command.args(["-c", "echo $$ > \"$1\" && exec \"$2\"", "sh"]);
         command.arg(&procs).arg(stubborn);
-        // They leave group, session and tree, but not the cgroup.
+        // They leave group, session and tree, but stay in the cgroup.
         command.env("STUBBORN", "{ leapfrog } { leapfrog }");
         let mut victim = Victim::spawn(command);
         Kill::now()
@@ -187,7 +187,7 @@ fn a_threaded_cgroup_is_killed_by_freezing_it() {
         let frozen = fs::read_to_string(threaded.0.join("cgroup.freeze")).unwrap();
         assert_eq!(frozen.trim(), "0");
         assert!(rest.answers());
-        // From above, cgroup.kill takes the threaded ones too.
+        // For a cgroup above them, cgroup.kill kills the processes of threaded cgroups too.
         kill.cgroup(&domain.0).unwrap();
         rest.all_gone();
     }
@@ -236,7 +236,7 @@ fn a_cgroup_that_holds_the_caller_is_refused() {
             .unwrap_err();
         error.kind()
     });
-    // Back to where it can be removed.
+    // This moves the test back, so that the cgroup can be removed.
     fs::write(
         root().unwrap().join("cgroup.procs"),
         std::process::id().to_string(),
@@ -317,7 +317,7 @@ fn one_that_holds_init_is_refused() {
         assert_eq!(error.kind(), ErrorKind::Refused);
     }
     assert!(victim.answers());
-    // Back to where it does not keep the cgroup from being removed.
+    // This moves init back, so that init does not keep the cgroup from being removed.
     fs::write(root().unwrap().join("cgroup.procs"), "1").unwrap();
     drop(victim);
 }
@@ -352,7 +352,7 @@ fn a_cgroup_that_holds_an_ancestor_is_refused() {
         },
     );
     assert!(victim.answers());
-    // It can be removed when the victim is gone.
+    // The cgroup can be removed after the victim is gone.
     drop(victim);
     eventually("the cgroup is empty", || !inner.is_populated());
 }

@@ -1,4 +1,4 @@
-//! Children that are spawned in a group and ended whole.
+//! Children that are spawned in a group and ended as a whole.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
@@ -24,7 +24,7 @@ use super::fixture::{
 
 const GROUPS: [Group; 3] = [Group::Inherit, Group::New, Group::NewSession];
 
-/// A managed tree of stubborn processes; those that are left end with it.
+/// A managed tree of stubborn processes. The processes that are left end with it.
 pub(crate) struct Crew {
     pub(crate) managed: Managed,
     leash: ChildStdin,
@@ -34,7 +34,7 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
-    /// Returns when all are ready.
+    /// Returns when all processes are ready.
     pub(crate) fn start(spec: &str, group: Group) -> Crew {
         let mut command = stubborn(spec);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -68,14 +68,14 @@ impl Crew {
         self.leash.write_all(b"ping\n").is_ok() && self.line().starts_with("pong")
     }
 
-    /// By none of the crate's means: all of them hold this pipe.
+    /// All processes hold this pipe, so this uses none of the crate's code.
     pub(crate) fn all_gone(&mut self) {
         readable(self.out.get_ref(), PATIENCE);
         assert_eq!(self.out.read(&mut [0]).unwrap(), 0);
     }
 }
 
-/// Whether the number belongs to nobody, not even to a zombie.
+/// Whether no process has the number, not even a zombie.
 pub(crate) fn is_reaped(pid: u32) -> bool {
     kill(raw(pid), None) == Err(Errno::ESRCH)
 }
@@ -270,7 +270,7 @@ fn a_dropped_child_is_killed_and_reaped_also_while_unwinding() {
             let dropped = catch_unwind(AssertUnwindSafe(|| {
                 let _managed = managed;
                 if unwinds {
-                    // Unlike panic! it says nothing on standard error.
+                    // Unlike panic!, this writes nothing to standard error.
                     std::panic::resume_unwind(Box::new(()));
                 }
             }));
@@ -291,7 +291,7 @@ fn dropping_one_that_cannot_end_takes_no_longer_than_the_verification() {
     let begun = Instant::now();
     let Crew { managed, leash, .. } = crew;
     drop(managed);
-    // Its verification takes two seconds.
+    // The verification of this drop takes two seconds.
     assert!(begun.elapsed() < Duration::from_secs(8));
     assert_eq!(tracer.line(), "held");
     drop(leash);
@@ -342,7 +342,7 @@ fn a_detached_child_is_left_alone() {
     }
 }
 
-/// What standard input of a child is, and what it was given.
+/// What the standard input of a child is, if the child was given `stdin`.
 fn input(stdin: impl Into<Stdio>, group: Group) -> PathBuf {
     let mut command = Command::new("sleep");
     let managed = command.arg("60").stdin(stdin).spawn_managed(group).unwrap();
@@ -375,7 +375,7 @@ fn a_terminal_is_kept_from_all_but_the_callers_group() {
 /// Leaves so many descriptors free while `f` runs.
 fn with_free<T>(free: u64, f: impl FnOnce() -> T) -> T {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    // The lowest free numbers come first, so what is open has no holes to speak of.
+    // The lowest free number comes first, so there are no large gaps between the open descriptors.
     let next = std::os::fd::AsRawFd::as_raw_fd(&std::fs::File::open("/dev/null").unwrap());
     let limit = u64::from(next.unsigned_abs()) + free;
     setrlimit(Resource::RLIMIT_NOFILE, limit, hard).unwrap();
@@ -394,7 +394,7 @@ fn no_child_is_left_behind_when_spawning_fails() {
     for free in 0..12 {
         for group in GROUPS {
             let mut command = Command::new("sh");
-            // The leader's children are in the pipe's way to its end.
+            // The children of the leader hold the pipe open, so it does not end.
             let (reader, writer) = std::io::pipe().unwrap();
             command.args(["-c", "sleep 60 & sleep 60"]);
             command.stdin(Stdio::null()).stdout(writer);
@@ -441,7 +441,7 @@ fn a_child_is_killed_when_dropped_without_a_free_descriptor() {
             with_free(free, || drop(managed));
             assert!(is_reaped(pid), "{group:?} {free}");
             if group == Group::Inherit {
-                // Its descendants cannot be found, and its group is not its own.
+                // The descendants cannot be found, and the group is not the child's own.
                 drop(leash);
             }
             readable(out.get_ref(), PATIENCE);

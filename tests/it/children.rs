@@ -9,7 +9,7 @@ use super::fixture::{
     OWN_PIDS, PATIENCE, Victim, alone, as_nobody, eventually, is_root, reasons, runs, states,
 };
 
-/// What whoever adopts orphans has to do.
+/// What a process that adopts orphans has to do.
 fn reap_all() {
     use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -70,7 +70,7 @@ fn all_children_of_a_process_are_killed() {
     assert_eq!(report.coverage(), Coverage::BestEffort);
     victim.all_gone();
     other.all_gone();
-    // Their zombies are nobody.
+    // Their zombies do not count as targets.
     assert!(kill_all_children().unwrap().is_empty());
 }
 
@@ -117,7 +117,7 @@ fn children_that_may_not_be_signalled_are_left_as_they_were() {
         assert_eq!(survivors, expected);
         permitted.all_gone();
         assert!(forbidden.answers());
-        // SIGCONT is for whoever is of the same session to send.
+        // Every process of the same session may send SIGCONT, but the call has not sent it.
         assert_eq!(states(stopped.pid()), ['T']);
         stopped.child().kill().unwrap();
         stopped.all_gone();

@@ -1,4 +1,4 @@
-//! Descendants: complete, in order, each once.
+//! Descendants: all of them, in order, each once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, id};
@@ -21,7 +21,7 @@ fn parent_and_threads(pid: u32) -> Option<(u32, usize)> {
     Some((parent, fields.nth(15)?.parse().ok()?))
 }
 
-/// Who has this parent now, by a scan of all processes.
+/// The processes that have this parent now, found by a scan of all processes.
 fn children_by_scan(parent: u32) -> BTreeSet<u32> {
     let entries = std::fs::read_dir("/proc").unwrap();
     let pids = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
@@ -29,7 +29,8 @@ fn children_by_scan(parent: u32) -> BTreeSet<u32> {
         .collect()
 }
 
-/// What `pgrep -P`, asked again for each that it finds, says of a tree that does not change.
+/// What `pgrep -P` says of a tree that does not change. It is asked again for each process that it
+/// finds.
 fn pgrep(root: u32) -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
     let mut parents = vec![root];
@@ -47,7 +48,7 @@ fn pgrep(root: u32) -> BTreeSet<u32> {
     found
 }
 
-/// Each once, after its parent, without the root; then the pids ascending.
+/// Each descendant once, after its parent and without the root. Then the pids, ascending.
 fn in_order(root: u32, found: &[u32]) -> Vec<u32> {
     let mut before = BTreeSet::from([root]);
     for &pid in found {
@@ -142,7 +143,8 @@ fn hundreds_of_children_are_found() {
     assert_eq!(found, children_by_scan(victim.pid()));
 }
 
-/// Who has more threads than there are processes is not asked for the children of each.
+/// If a process has more threads than there are processes, its threads are not asked one by one for
+/// their children.
 #[test]
 fn a_process_of_many_threads_has_all_its_descendants() {
     const THREADS: usize = 600;
@@ -165,8 +167,8 @@ fn lasting_children_are_found_while_siblings_are_born_and_die() {
     }
 }
 
-/// The kernel leaves out a living child where an older one ends while the list is read. Here the
-/// oldest one ends all the time.
+/// The kernel can leave out a living child if an older child ends while the list is read. Here the
+/// oldest child ends again and again.
 #[test]
 fn who_lives_through_the_call_is_found_while_older_siblings_die() {
     let victim = Victim::start("{ { } } { } shed=12");
@@ -189,8 +191,8 @@ fn who_lives_through_the_call_is_found_while_older_siblings_die() {
     assert!(lived_through > 0, "no call was short enough");
 }
 
-/// While a thread takes its leader's place in execve(2), /proc shows a dead leader and, for a moment,
-/// a task that belongs to nobody.
+/// While a thread takes its leader's place in execve(2), /proc shows a dead leader. For a moment it
+/// also shows a task that belongs to no process.
 #[test]
 fn who_executes_a_program_by_a_thread_is_no_less_there() {
     let victim = Victim::start("{ { } execs }");
@@ -232,7 +234,8 @@ fn who_executes_a_program_by_a_thread_keeps_its_command_line() {
     let victims: Vec<Victim> = (0..6).map(start).collect();
     let pids: BTreeSet<u32> = victims.iter().map(Victim::pid).collect();
     for round in 0..2500 {
-        // In a new one the kernel looks everybody up anew, and not always finds the one to last.
+        // In a new /proc, the kernel looks up every process again. It does not always find the
+        // process that will last.
         let none: Option<&str> = None;
         mount(none, "/proc", Some("proc"), MsFlags::empty(), none).unwrap();
         are_found(&pids, round, || pids_matching(&mark).unwrap());
@@ -258,8 +261,8 @@ fn who_executes_a_program_by_a_thread_keeps_its_directory() {
     }
 }
 
-/// Children and their identities, as far as one look shows them: who is in two looks lived through
-/// the time between.
+/// Children and their identities, as far as one look shows them. A process that is in two looks
+/// lived through the time between them.
 fn started(parent: u32) -> BTreeMap<u32, ProcessId> {
     let list = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
     let pids = list.split_whitespace().map(|pid| pid.parse().unwrap());
@@ -275,10 +278,10 @@ fn the_dead_have_no_descendants() {
     assert_eq!(descendant_pids(zombie).unwrap(), []);
     assert_eq!(descendants(zombie).unwrap(), []);
     victim.child().wait().unwrap();
-    // Nobody's, until all other numbers have had their turn.
+    // No process has this number until all other numbers have been used.
     assert_eq!(descendant_pids(zombie).unwrap(), []);
     assert_eq!(descendants(zombie).unwrap(), []);
-    // Above the limit of all kernels, so nobody's.
+    // Above the limit of all kernels, so no process has this number.
     assert_eq!(descendant_pids(i32::MAX.unsigned_abs()).unwrap(), []);
 }
 

@@ -1,4 +1,4 @@
-//! Few descriptors, or none, are no reason to spare anyone or to call a list complete.
+//! With few descriptors, or none, no target is spared and no incomplete list is called complete.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
@@ -21,7 +21,7 @@ use super::fixture::{
 const CROWD: usize = 2000;
 const FEW: u64 = 24;
 
-/// The crowd in order, and its parent.
+/// The processes of the crowd in order, and their parent.
 fn crowd(words: &str) -> (Victim, Vec<u32>) {
     let mut victim = Victim::start(&format!("{words} crowd={CROWD}"));
     let line = victim.line();
@@ -128,7 +128,7 @@ fn with_a_full_table_children_die_and_strangers_are_left_alone() {
     let children: Vec<u32> = victims.iter().map(Victim::pid).collect();
 
     let full = fill_the_table();
-    // It cannot be pinned, so it could be over and its number a successor's.
+    // The stranger cannot be pinned. It could be over, and a successor could have its number.
     let unsure = [stranger, tids[0]];
     let refused = [(stranger, Reason::Unverifiable), (tids[0], Reason::Thread)];
     let error = sigkill_pids_and_verify(&unsure).unwrap_err();
@@ -213,7 +213,7 @@ fn no_list_is_short_for_want_of_descriptors() {
     for answer in finders(root) {
         assert_eq!(answer.unwrap_err().kind(), ErrorKind::Io);
     }
-    // One descriptor more each time, until all have enough.
+    // Each round has one more descriptor, until all calls have enough.
     let mut enough = false;
     while !enough {
         full.pop().expect("a few descriptors are enough");
@@ -253,7 +253,7 @@ fn nobody_is_left_stopped_when_others_take_every_descriptor() {
                 }
             }
         });
-        // Whether it can be done in the end is left to chance.
+        // Chance decides whether the kill succeeds in the end.
         let killed = Kill::now()
             .verify_within(Duration::from_secs(1))
             .tree(victim.pid());

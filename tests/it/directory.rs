@@ -1,5 +1,5 @@
 //! `pids_in_directory` and `Candidate::is_in_directory`: by working directory, program and arguments.
-//! Nothing is killed by what they find.
+//! The tests of these functions kill none of the processes that they find.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::fixture::{OWN_PIDS, Victim, alone, as_nobody, copy_stubborn, is_root, stubborn};
 
-/// A directory with these below it.
+/// A directory that contains these.
 fn with(names: &[&str]) -> (TempDir, PathBuf) {
     let base = tempfile::tempdir().unwrap();
     let real = base.path().canonicalize().unwrap();
@@ -48,7 +48,7 @@ fn inside(dir: impl AsRef<Path>) -> Vec<u32> {
     pids_in_directory(dir.as_ref()).unwrap()
 }
 
-/// The same, asked of each process.
+/// The same result, with a question to each process.
 fn candidates(dir: impl AsRef<Path>) -> Vec<u32> {
     let found = processes_where(|p| p.is_in_directory(dir.as_ref())).unwrap();
     found.iter().map(|id| id.pid()).collect()
@@ -86,7 +86,7 @@ fn who_works_in_it_or_below_is_in_it() {
     assert_eq!(inside(real.join("work/sub")), [deep.pid()]);
     assert_eq!(candidates(real.join("work")), both);
     assert_eq!(candidates(real.join("work//")), both);
-    // That is not resolved.
+    // Such a path is not resolved.
     assert_eq!(candidates(real.join("other/../work")), []);
 }
 
@@ -112,7 +112,7 @@ fn who_works_in_a_deleted_directory_is_in_it_still() {
         assert_eq!(inside(path("work")), sorted([&work, &sub]));
         assert_eq!(candidates(path("work")), sorted([&work, &sub]));
         assert_eq!(inside(path("work (deleted)")), [named.pid()]);
-        // Another one in its place has the same path.
+        // Another directory with the same path takes its place.
         std::fs::create_dir_all(path("work/sub")).unwrap();
     }
     std::fs::remove_dir(path("work (deleted)")).unwrap();
@@ -140,7 +140,7 @@ fn who_runs_a_program_below_it_is_in_it() {
     copy_stubborn(&program);
     let start = |program: &Path| {
         let mut command = Command::new(program);
-        // Its own name says nothing.
+        // The `argv[0]` does not show the path.
         std::os::unix::process::CommandExt::arg0(&mut command, "program");
         command.env("STUBBORN", "");
         Victim::spawn(command)
@@ -151,14 +151,14 @@ fn who_runs_a_program_below_it_is_in_it() {
     assert_eq!(inside(real.join("work/bin")), found);
     assert_eq!(inside(real.join("other")), []);
     assert_eq!(inside(real.join("work (deleted)")), []);
-    // Replaced, as a build does it.
+    // The program is replaced, as a build does it.
     std::fs::copy(&program, real.join("work/bin/new")).unwrap();
     std::fs::rename(real.join("work/bin/new"), &program).unwrap();
     assert_eq!(inside(real.join("work")), found);
     std::fs::remove_dir_all(real.join("work")).unwrap();
     assert_eq!(inside(real.join("work")), found);
     assert_eq!(candidates(real.join("work")), found);
-    // A deleted program is not a directory that has the name the kernel shows for it.
+    // The kernel shows a name for a deleted program. A directory with that name is not the program.
     copy_stubborn(&real.join("file"));
     let beside = start(&real.join("file"));
     std::fs::remove_file(real.join("file")).unwrap();
@@ -198,12 +198,12 @@ fn who_names_it_in_an_argument_is_in_it() {
         assert_eq!(inside(&tree), found, "{argument}");
         assert_eq!(candidates(&tree), found, "{argument}");
     }
-    // One that has many arguments, and none of them first.
+    // A process that has many arguments. The path is not the first one.
     let mut command = stubborn("leader-exits");
     command.args(["", "", "x", path, ""]);
     let victim = Victim::spawn(command);
     assert_eq!(inside(&tree), [victim.pid()]);
-    // A path does not go on in the next argument.
+    // A path does not continue in the next argument.
     let mut command = stubborn("");
     command.args([base, "/tree-7"]);
     let _split = Victim::spawn(command);
@@ -222,7 +222,7 @@ fn an_argument_names_it_as_given_or_as_resolved() {
     assert_eq!(inside(real.join("link//./")), sorted([&resolved, &given]));
     assert_eq!(inside(real.join("work")), [resolved.pid()]);
     assert_eq!(candidates(real.join("work")), [resolved.pid()]);
-    // As it is a link, no process works there.
+    // This path is a link, so no process works there.
     assert_eq!(candidates(real.join("link")), [given.pid()]);
 }
 
@@ -286,7 +286,7 @@ fn a_missing_directory_is_an_error_unless_someone_is_in_it() {
 fn the_caller_is_found_and_its_arguments_are_no_proof_of_a_directory() {
     const MISSING: &str = "/no such directory/at all";
     if std::env::var_os("PROCESS_KILL_NAMED").is_none() {
-        // This test again, in a process that names the directory as its own filter of tests.
+        // Runs this test again, in a process that names the directory as its own filter of tests.
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture", "--test-threads=1", MISSING])
             .arg("directory::the_caller_is_found_and_its_arguments_are_no_proof_of_a_directory")
@@ -342,7 +342,7 @@ fn the_same_path_in_another_mount_namespace_is_another_directory() {
     }
     let (_base, real) = with(&["work/sub", "shared", "gone"]);
     let ours = at(&real.join("work/sub"), "");
-    // A thread alone: its children see what is mounted there, the others do not.
+    // One thread alone mounts. Its children see what is mounted there, and the others do not.
     let theirs = std::thread::scope(|scope| {
         let started = scope.spawn(|| {
             unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).unwrap();
@@ -376,11 +376,11 @@ fn the_same_path_in_another_mount_namespace_is_another_directory() {
         started.join().unwrap()
     });
     let ([_work, _sub, _gone, shared], _program) = theirs;
-    // There is such a program here, too.
+    // Such a program exists here, too.
     copy_stubborn(&real.join("work/program"));
     assert_eq!(inside(real.join("work")), [ours.pid()]);
     assert_eq!(inside(real.join("work/sub")), [ours.pid()]);
-    // The same directory, seen from there.
+    // The same directory, as the other mount namespace sees it.
     assert_eq!(inside(real.join("shared")), [shared.pid()]);
     assert_eq!(candidates(&real), sorted([&ours, &shared]));
 }
@@ -401,7 +401,7 @@ fn a_candidate_tells_its_age_its_variables_and_whether_it_is_the_caller() {
     let caller = processes_where(|p| {
         if p.pid() == victim.pid() {
             seen += 1;
-            // The start is cut to a tick of at most 10 ms.
+            // The start time is rounded down to a tick of at most 10 ms.
             let most = begun.elapsed() + Duration::from_millis(20);
             assert!(p.age().unwrap() <= most);
             assert!(p.has_env("DIRECTORY_EMPTY", ""));

@@ -17,7 +17,7 @@ use super::fixture::{
     Victim, alone, as_nobody, copy_stubborn, eventually, is_root, states, stubborn,
 };
 
-/// What the candidate with this pid says. It must be shown once.
+/// What the candidate with this pid says. The candidate must be shown exactly once.
 fn ask<T>(pid: u32, mut question: impl FnMut(&Candidate<'_>) -> T) -> T {
     let mut answers = Vec::new();
     let found = processes_where(|candidate| {
@@ -32,7 +32,7 @@ fn ask<T>(pid: u32, mut question: impl FnMut(&Candidate<'_>) -> T) -> T {
     answers.pop().unwrap()
 }
 
-/// The pids among `victim`'s for which the system says `number`.
+/// The pids of `victim` for which the system says `number`.
 fn of_which(
     victim: &Victim,
     system: impl Fn(Option<Pid>) -> nix::Result<Pid>,
@@ -50,7 +50,7 @@ fn sorted<const N: usize>(victims: [&Victim; N]) -> Vec<u32> {
     pids
 }
 
-/// A value that no other process on the machine was started with.
+/// A value that is in the environment of no other process on the machine.
 fn token() -> String {
     format!("{}-{:x}", std::process::id(), fastrand::u64(..))
 }
@@ -230,12 +230,12 @@ fn a_variable_is_found_by_its_whole_name() {
     });
 }
 
-/// A child that is no victim, because another user may not run those.
+/// A child that is not a victim, because another user may not run victims.
 struct Sleep(Child);
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        // Not waited for yet, so the number is still its own.
+        // The child is not reaped yet, so the number is still its own.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -257,7 +257,7 @@ fn the_user_is_the_effective_one() {
         .arg("300")
         .stdin(Stdio::null())
         .stdout(Stdio::null());
-    // SAFETY: two system calls, which need no lock and no memory.
+    // SAFETY: two system calls. They need no lock and no memory.
     unsafe {
         command.pre_exec(|| {
             nix::unistd::setresgid(Gid::from_raw(1), Gid::from_raw(2), Gid::from_raw(2))?;
@@ -311,7 +311,7 @@ fn what_ends_meanwhile_is_neither_read_nor_returned() {
     if !is_root("what_ends_meanwhile_is_neither_read_nor_returned") {
         return;
     }
-    // Where nobody else takes the number.
+    // Alone, so that no other process takes the number.
     if !alone!(
         what_ends_meanwhile_is_neither_read_nor_returned,
         "unshare",
@@ -329,7 +329,7 @@ fn what_ends_meanwhile_is_neither_read_nor_returned() {
             if seen.pid() != pid {
                 return false;
             }
-            // Its end is waited for here.
+            // This waits for the end of the victim.
             victim = None;
             if again {
                 successor = Some(Victim::start(&format!("reuse={pid}")));
@@ -364,7 +364,7 @@ fn a_group_is_its_members_and_zombies() {
         others.iter().any(|&pid| states(pid) == ['Z'])
     });
     assert_eq!(pids_in_group(group).unwrap(), expected);
-    // Its leader may be gone, and even reaped.
+    // The leader may be gone, and even reaped.
     victim.child().kill().unwrap();
     victim.until_zombie();
     assert!(pids_in_group(group).unwrap().contains(&group));
@@ -407,7 +407,7 @@ fn the_caller_is_found_like_anyone() {
     let me = std::process::id();
     let raw = |pid: Pid| pid.as_raw().unsigned_abs();
     let (group, session) = (raw(getpgid(None).unwrap()), raw(getsid(None).unwrap()));
-    // 0: started from outside of this PID namespace.
+    // 0 means that it was started from outside of this PID namespace.
     if group != 0 {
         assert!(pids_in_group(group).unwrap().contains(&me));
     }
@@ -443,7 +443,7 @@ fn below_a_directory_is_not_beside_it() {
     let zombie = at(&path("work"), "exit");
     zombie.until_zombie();
     let inside = sorted([&work, &sub, &by_link]);
-    // Up to the root and down again.
+    // The path goes up to the root and down again.
     let here = std::env::current_dir().unwrap();
     let mut relative: PathBuf = here.components().skip(1).map(|_| "..").collect();
     relative.extend(path("work").canonicalize().unwrap().components().skip(1));
@@ -481,7 +481,7 @@ fn a_deleted_directory_still_counts() {
     let both = sorted([&work, &sub]);
     assert_eq!(pids_with_cwd_under(&path("work/sub")).unwrap(), [sub.pid()]);
     assert_eq!(pids_with_cwd_under(&path("work")).unwrap(), both);
-    // Now the path that the kernel shows for it is that of another directory.
+    // Now the kernel shows a path for this directory that is the path of another directory.
     std::fs::remove_dir(path("work")).unwrap();
     let found = |name| pids_with_cwd_under(&path(name)).unwrap();
     assert_eq!(found("work"), both);
@@ -493,7 +493,7 @@ fn a_deleted_directory_still_counts() {
     std::fs::remove_dir(path("work (deleted)")).unwrap();
     assert_eq!(found("work"), both);
     assert_eq!(found("work (deleted)"), [deleted.pid()]);
-    // A new directory in its place has the same path.
+    // A new directory with the same path takes its place.
     std::fs::create_dir(path("work")).unwrap();
     assert_eq!(found("work"), both);
 }
@@ -543,8 +543,9 @@ fn a_directory_that_cannot_be_resolved_is_an_error() {
 #[test]
 fn a_daemon_is_found_by_its_environment() {
     let token = token();
-    // Forked twice, in a session and group of its own, its parent gone. The first one leads a session
-    // because that of the test may be outside this PID namespace, and then has no number.
+    // The last process is forked twice. It has a session and a group of its own, and its parent is
+    // gone. The first process leads a session because the session of the test may be outside of
+    // this PID namespace, and then has no number.
     let mut command = stubborn("setsid { { setsid { setsid } } exit }");
     command.env("FINDERS", &token);
     let mut victim = Victim::spawn(command);
@@ -609,7 +610,7 @@ fn a_variable_that_cannot_be_is_refused() {
 
 #[test]
 fn a_child_just_spawned_is_found_by_its_environment() {
-    // Where no other thread holds up the children of this one.
+    // Alone, so that no other thread of this process delays its children.
     if !alone!(a_child_just_spawned_is_found_by_its_environment) {
         return;
     }
@@ -646,7 +647,7 @@ fn what_may_not_be_read_is_left_out() {
     as_nobody(|| {
         assert_eq!(pids_with_env("FINDERS", &token).unwrap(), []);
         assert!(!pids_with_cwd_under(Path::new("/")).unwrap().contains(&pid));
-        // Everybody may read these.
+        // Every user may read these.
         assert_eq!(pids_matching(&token).unwrap(), found);
         ask(pid, |seen| {
             let refused = Err(io::ErrorKind::PermissionDenied);
@@ -680,7 +681,7 @@ fn no_finder_leaks_a_descriptor() {
     for _ in 0..10 {
         assert_eq!(pids_with_cwd_under(dir.path()).unwrap(), [gone.pid()]);
         processes_where(|p| {
-            // Whether or not they can be read.
+            // This asks for all of them, whether or not they can be read.
             let _ = (p.args(), p.command_line(), p.env("PATH"));
             let _ = (p.exe(), p.cwd(), p.uid());
             true

@@ -1,4 +1,4 @@
-//! Victims, and processes of their own for tests that need one.
+//! Victims, and separate processes for the tests that need one.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -13,19 +13,21 @@ use nix::unistd::Pid;
 use process_kill::{Error, Kill, Outcome, Process, ProcessId, Reason, Report};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-/// How long to wait for what must happen, before a test fails rather than hangs.
+/// The longest wait for something that must happen. After it a test fails, so that it does not
+/// hang.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A tree of stubborn processes; see `tests/bin/stubborn.rs`. All end with it.
+/// A tree of stubborn processes; see `tests/bin/stubborn.rs`. Dropping this ends all of them.
 pub struct Victim {
     child: Child,
     leash: Option<ChildStdin>,
     out: BufReader<ChildStdout>,
-    /// Pid and port of each, in the order they got ready: not the order of the specification.
+    /// Pid and port of each, in the order in which they got ready. The order of the specification
+    /// may differ.
     pub ready: Vec<(u32, Option<u16>)>,
 }
 
-/// The command for a stubborn process, to be given arguments, directory or environment.
+/// The command for a stubborn process. The caller adds arguments, directory or environment.
 pub fn stubborn(spec: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stubborn"));
     command.env("STUBBORN", spec);
@@ -42,7 +44,8 @@ impl Victim {
         Victim::try_spawn(command).unwrap_or_else(|line| panic!("{line}"))
     }
 
-    /// A process that got the pid of one that was reaped; `None` if another process took it.
+    /// A process that gets the pid of one that was reaped. `None` if another process has taken the
+    /// pid.
     pub fn successor(pid: u32) -> Option<Victim> {
         match Victim::try_spawn(stubborn(&format!("reuse={pid}"))) {
             Ok(victim) => Some(victim),
@@ -53,7 +56,7 @@ impl Victim {
         }
     }
 
-    /// `Err` is what one of them says instead of being ready.
+    /// `Err` holds the line of a process that says something else than `ready`.
     pub fn try_spawn(mut command: Command) -> Result<Victim, String> {
         let spec = command
             .get_envs()
@@ -100,7 +103,7 @@ impl Victim {
         pids
     }
 
-    /// The processes but the first one, ascending.
+    /// All processes except the first one, ascending.
     pub fn others(&self) -> Vec<u32> {
         self.pids()
             .into_iter()
@@ -112,10 +115,10 @@ impl Victim {
         &mut self.child
     }
 
-    /// The next line that one of them says.
+    /// The next line that a process of the tree says.
     pub fn line(&mut self) -> String {
         let mut line = String::new();
-        // A line is one write, so what is readable is at least a line.
+        // A line is one write, so readable data holds at least one line.
         if self.out.buffer().is_empty() {
             readable(self.out.get_ref(), PATIENCE);
         }
@@ -123,7 +126,7 @@ impl Victim {
         line.trim_end().to_owned()
     }
 
-    /// Whether a single victim still runs code: one with a SIGKILL pending does not.
+    /// Whether a victim of one process still runs code. A victim with a pending SIGKILL does not.
     pub fn answers(&mut self) -> bool {
         let Some(leash) = &mut self.leash else {
             return false;
@@ -131,12 +134,13 @@ impl Victim {
         leash.write_all(b"ping\n").is_ok() && self.line().starts_with("pong")
     }
 
-    /// Lets go of all: those that still run code exit.
+    /// Lets go of all: the processes that still run code exit.
     pub fn let_go(&mut self) {
         self.leash = None;
     }
 
-    /// Waits for the end-of-file that says, by none of our own code, that all of the tree are gone.
+    /// Waits for the end-of-file that says that the whole tree is gone. This uses none of the
+    /// crate's code.
     pub fn all_gone(&mut self) {
         let end = Instant::now() + PATIENCE;
         let mut said = [0; 4096];
@@ -155,7 +159,7 @@ impl Victim {
 }
 
 impl Victim {
-    /// Whether all of the tree are gone, told as by [`Victim::all_gone`].
+    /// Whether the whole tree is gone. It is told as in [`Victim::all_gone`].
     pub fn is_all_gone(&mut self, within: Duration) -> bool {
         let end = Instant::now() + within;
         let mut said = [0; 4096];
@@ -173,7 +177,7 @@ impl Victim {
         }
     }
 
-    /// Waits until the first process is a zombie, and leaves it so.
+    /// Waits until the first process is a zombie, and does not reap it.
     pub fn until_zombie(&self) {
         let pid = Pid::from_raw(self.pid().try_into().unwrap());
         waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
@@ -183,8 +187,8 @@ impl Victim {
 impl Drop for Victim {
     fn drop(&mut self) {
         self.leash = None;
-        // The numbers are still theirs: an exited child keeps its pid until it is waited for, and
-        // orphans that are gone have closed the pipe.
+        // These numbers still belong to the tree: an exited child keeps its pid until it is reaped,
+        // and orphans that are gone have closed the pipe.
         let _ = self.child.kill();
         for pid in self.others() {
             if std::fs::read(format!("/proc/{pid}/environ"))
@@ -197,7 +201,7 @@ impl Drop for Victim {
     }
 }
 
-/// Waits until there is something to read, or end-of-file.
+/// Waits until there is data to read, or end-of-file.
 pub fn readable(fd: impl AsFd, within: Duration) {
     let end = Instant::now() + within;
     loop {
@@ -212,7 +216,7 @@ pub fn readable(fd: impl AsFd, within: Duration) {
     }
 }
 
-/// The states of all threads of a process, the leader's first; empty once it was reaped.
+/// The states of all threads of a process, the leader's first. Empty if the process was reaped.
 pub fn states(pid: u32) -> Vec<char> {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();
@@ -229,17 +233,18 @@ pub fn states(pid: u32) -> Vec<char> {
     tids.into_iter().filter_map(state).collect()
 }
 
-/// Whether this program holds a pidfd of the process: a call of another thread has it in hand.
+/// Whether this program holds a pidfd of the process. If so, a call of another thread is working on
+/// it.
 pub fn is_pinned(pid: u32) -> bool {
     let line = format!("Pid:\t{pid}");
     std::fs::read_dir("/proc/self/fdinfo")
         .unwrap()
-        // A descriptor may be closed before it is looked at.
+        // A descriptor may be closed before this reads its entry.
         .filter_map(|fd| std::fs::read_to_string(fd.unwrap().path()).ok())
         .any(|info| info.lines().any(|l| l == line))
 }
 
-/// Waits until `done`, looking again and again, and fails the test if it takes too long.
+/// Looks again and again until `done`. Fails the test if that takes too long.
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !done() {
@@ -248,8 +253,8 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// True in a process of its own that runs this test alone. Elsewhere it starts that process, by way
-/// of `wrapper` (as `unshare --pid --fork`), sees it pass, and returns false.
+/// True in a separate process that runs this test alone. Elsewhere it starts that process through
+/// `wrapper` (such as `unshare --pid --fork`), checks that the test passes, and returns false.
 pub fn run_alone(test: &str, wrapper: &[&str]) -> bool {
     const INSIDE: &str = "PROCESS_KILL_TEST_ALONE";
     let test = test.strip_prefix("it::").unwrap_or(test);
@@ -269,7 +274,7 @@ pub fn run_alone(test: &str, wrapper: &[&str]) -> bool {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    // A test that was not found passes too.
+    // A run that finds no such test succeeds too.
     assert!(
         output.status.success() && said.contains("1 passed"),
         "{}\n{said}",
@@ -292,7 +297,7 @@ macro_rules! alone {
 }
 pub(crate) use alone;
 
-/// Whether a test that needs root can run; says so if it cannot.
+/// Whether a test that needs root can run. Says so if it cannot.
 pub fn is_root(test: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
@@ -301,11 +306,13 @@ pub fn is_root(test: &str) -> bool {
     root
 }
 
-/// Runs `f` in a thread that has the rights of `nobody`, while the rest of the program keeps its own.
+/// Runs `f` in a thread that has the rights of `nobody`. The rest of the program keeps its own
+/// rights.
 pub fn as_nobody<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            // The system call itself, unlike setresuid(3), changes the calling thread alone.
+            // The raw system call changes the calling thread only. setresuid(3) changes all
+            // threads.
             const NOBODY: libc::uid_t = 65534;
             // SAFETY: three integers.
             let rc = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
@@ -316,8 +323,8 @@ pub fn as_nobody<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Runs `f` in a thread in which these system calls answer `errno`. The filter is that thread's, and
-/// its children's, alone.
+/// Runs `f` in a thread in which these system calls answer `errno`. The filter applies only to that
+/// thread and its children.
 pub fn filtered<T: Send>(calls: &[i64], errno: i32, f: impl FnOnce() -> T + Send) -> T {
     let filter = SeccompFilter::new(
         calls.iter().map(|&call| (call, Vec::new())).collect(),
@@ -338,8 +345,8 @@ pub fn filtered<T: Send>(calls: &[i64], errno: i32, f: impl FnOnce() -> T + Send
     })
 }
 
-/// Runs `f` as on Linux before 5.3, where pidfds are no system calls, and as under a filter that
-/// forbids them.
+/// Runs `f` as on Linux before 5.3, which has no system calls for pidfds. A filter that forbids
+/// them has the same effect.
 pub fn without_pidfds(f: impl Fn() + Sync) {
     for errno in [libc::ENOSYS, libc::EPERM] {
         filtered(
@@ -364,19 +371,20 @@ pub fn outcomes(report: &Report) -> Vec<(u32, Outcome)> {
     report.iter().collect()
 }
 
-/// Who survived and why, in order.
+/// The survivors and their reasons, in order.
 pub fn reasons(error: &Error) -> Vec<(u32, Reason)> {
     let survivors = error.survivors().iter();
     survivors.map(|s| (s.pid(), s.reason())).collect()
 }
 
-/// SIGKILL at once, and time enough to die on a machine that is busy with other things.
+/// SIGKILL at once, and enough time to die on a machine that is busy with other things.
 pub fn patient() -> Kill {
     Kill::now().verify_within(PATIENCE)
 }
 
-/// Puts a copy of the stubborn program there. Another process writes it: a child that is forked by
-/// another thread meanwhile would hold a descriptor of ours, and the copy could not be executed.
+/// Puts a copy of the stubborn program there. Another process writes the copy. If this program
+/// wrote it, a child that another thread forks at that time would inherit the open descriptor, and
+/// the copy could not be executed.
 pub fn copy_stubborn(to: &Path) {
     let mut cp = Command::new("cp");
     cp.arg(env!("CARGO_BIN_EXE_stubborn")).arg(to);
@@ -392,11 +400,11 @@ pub fn signal_thread(tid: Pid, signal: libc::c_int) {
 
 /// How many descriptors this program has open.
 pub fn open_descriptors() -> usize {
-    // The listing itself has one.
+    // The listing itself uses one.
     std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
 }
 
-/// A tree that every one of the [`finders`] finds, if it begins with `setsid`.
+/// A tree that every one of the [`finders`] finds. It must begin with `setsid`.
 pub fn findable(spec: &str) -> Victim {
     let mut command = stubborn(spec);
     command.arg("findable").current_dir("/proc");
@@ -404,7 +412,7 @@ pub fn findable(spec: &str) -> Victim {
     Victim::spawn(command)
 }
 
-/// What each finder says of the tree of `root`, for a process that nobody else starts alike.
+/// What each finder says of the tree of `root`. No other process may be started in the same way.
 pub fn finders(root: u32) -> Vec<process_kill::Result<Vec<u32>>> {
     let pids = |ids: Vec<ProcessId>| ids.iter().map(ProcessId::pid).collect();
     let one = |id: Option<ProcessId>| id.map(|id| id.pid()).into_iter().collect();
@@ -436,7 +444,7 @@ pub const OWN_PIDS: &[&str] = &[
     "sh",
 ];
 
-/// More runs where they are counted, and not only proved.
+/// More runs if the tests are to count failures, and not only to show that there are none.
 pub fn runs(few: u32) -> u32 {
     let asked = std::env::var("PROCESS_KILL_RUNS");
     asked.map_or(few, |runs| runs.parse().unwrap())

@@ -10,14 +10,14 @@ use super::fixture::{
     PATIENCE, Victim, alone, as_nobody, eventually, is_root, outcomes, reasons, states, stubborn,
 };
 
-/// A group of their own, led by the first one.
+/// A tree in a group of its own. The first process leads the group.
 fn group(spec: &str) -> Victim {
     let mut command = stubborn(spec);
     command.process_group(0);
     Victim::spawn(command)
 }
 
-/// Waits for the leader, so that only its group still has its number.
+/// Reaps the leader, so that only its group still has its number.
 fn reap_leader(victim: &mut Victim) {
     victim.child().wait().unwrap();
     assert_eq!(states(victim.pid()), []);
@@ -84,7 +84,7 @@ fn ten_groups_share_one_deadline() {
 fn an_empty_group_is_an_empty_report_at_once() {
     let mut victim = group("exit");
     victim.until_zombie();
-    // First only a zombie has the number, then nobody.
+    // First only a zombie has the number. Then no process has it.
     for _ in 0..2 {
         for kill in [Kill::now().verify_within(PATIENCE), Kill::graceful()] {
             let kill = kill.verify_within(PATIENCE).grace(PATIENCE);
@@ -101,7 +101,7 @@ fn an_empty_group_is_an_empty_report_at_once() {
             .unwrap()
             .is_empty()
     );
-    // A process that leads no group is not what was named.
+    // The number names a group. A process with that number is not the target if it leads no group.
     let mut victim = group("{ }");
     assert!(kill_process_group(victim.others()[0]).unwrap().is_empty());
     assert!(victim.answers());
@@ -175,7 +175,7 @@ fn who_is_reaped_at_once_was_killed_all_the_same() {
     if !alone!(who_is_reaped_at_once_was_killed_all_the_same) {
         return;
     }
-    // SAFETY: no handler is installed. Children are reaped by the kernel from now on.
+    // SAFETY: no handler is installed. From now on the kernel reaps the children.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
     let leader = group("");
     let pgid = i32::try_from(leader.pid()).unwrap();
@@ -192,6 +192,6 @@ fn who_is_reaped_at_once_was_killed_all_the_same() {
     assert_eq!(report.pids(Outcome::Exited), []);
     assert_eq!(report.pids(Outcome::Killed).len(), 101);
     drop(members);
-    // Its destructor waits for a child, of which there is none.
+    // The destructor would wait for a child, but there is none.
     std::mem::forget(leader);
 }

@@ -1,4 +1,4 @@
-//! A process, and not the one that got its pid.
+//! A process is never taken for the one that got its pid later.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -21,7 +21,7 @@ fn of(pid: u32) -> ProcessId {
     ProcessId::of(pid).unwrap().expect("a process")
 }
 
-/// Waits until a child is a zombie, and leaves it one.
+/// Waits until a child is a zombie, and does not reap it.
 fn exited(victim: &Victim) -> u32 {
     let pid = nix::unistd::Pid::from_raw(victim.pid().try_into().unwrap());
     waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
@@ -51,7 +51,7 @@ fn has_inode(id: ProcessId) -> bool {
 }
 
 /// What `see` says of a process that was reaped and of another one that has its pid. Starts over if
-/// a third one took the pid in between, or if `see` says so.
+/// a third process took the pid in between, or if `see` asks for that.
 fn reused<S, T>(
     test: &str,
     mut prepare: impl FnMut(u32) -> S,
@@ -87,7 +87,7 @@ fn os_error(error: &Error) -> Option<i32> {
     source.downcast_ref::<io::Error>()?.raw_os_error()
 }
 
-/// The one survivor's reason.
+/// The reason of the only survivor.
 fn reason(result: process_kill::Result<process_kill::Report>) -> Reason {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Survivors);
@@ -289,7 +289,7 @@ fn what_is_no_signal_is_refused() {
         assert_eq!(refused.kind(), ErrorKind::Refused);
     }
     assert!(victim.answers());
-    // Also where there is nobody to refuse it for.
+    // The refusal is the same if the process is gone.
     reap(&mut victim);
     assert_eq!(process.signal(0).unwrap_err().kind(), ErrorKind::Refused);
 }
@@ -305,7 +305,7 @@ fn a_signal_that_is_not_permitted_is_an_error_until_the_process_is_gone() {
     assert_eq!(denied.kind(), ErrorKind::Io);
     assert_eq!(os_error(&denied), Some(libc::EPERM));
     assert!(victim.answers());
-    // Who may not signal it may still see whether it is gone.
+    // A process that may not signal it can still see whether it is gone.
     assert!(!as_nobody(|| process.wait_until_gone(Duration::ZERO)).unwrap());
     assert!(!as_nobody(|| process.id().is_gone()).unwrap());
     let again = as_nobody(|| ProcessId::of(victim.pid())).unwrap();
@@ -343,7 +343,7 @@ fn an_identity_does_not_reach_the_successor() {
         "an_identity_does_not_reach_the_successor",
         of,
         |old, successor| {
-            // Without an inode, a successor within the same tick cannot be told apart.
+            // Without an inode number, a successor of the same tick cannot be told apart.
             if of(old.pid()) == old {
                 return None;
             }
@@ -404,7 +404,8 @@ fn a_pid_alone_is_the_successors() {
 
 #[test]
 fn without_an_inode_a_successor_of_the_same_clock_tick_is_taken_for_it() {
-    // The one hole that the docs own up to. Without the inode number both have one and the same text.
+    // This is the one hole, and the docs name it. Without the inode number, both have the same
+    // text.
     let without_inode = |id: ProcessId| -> ProcessId {
         let text = id.to_string();
         let mut fields: Vec<&str> = text.split(':').collect();
@@ -418,7 +419,7 @@ fn without_an_inode_a_successor_of_the_same_clock_tick_is_taken_for_it() {
             let blind = without_inode(old);
             match of(old.pid()).start_time() == old.start_time() {
                 true => assert!(!blind.is_gone().unwrap()),
-                // Another tick tells them apart, and the test starts over.
+                // A different tick tells them apart, so the test starts over.
                 false => {
                     assert!(blind.is_gone().unwrap());
                     return None;

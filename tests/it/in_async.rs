@@ -149,7 +149,7 @@ fn a_panic_is_an_error_wherever_it_happens() {
     }
 }
 
-/// Polls it once, with nobody to wake.
+/// Polls the future once, with a waker that wakes nothing.
 fn poll<T>(future: impl Future<Output = T>) -> Poll<T> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
@@ -177,7 +177,7 @@ fn dropping_the_future_does_not_call_it_off() {
         runtime.block_on(async {
             let kill = asynchronous::pids(patient(), vec![victim.pid()]);
             if is_polled {
-                // It may be done already.
+                // The call may be done already.
                 drop(poll(kill));
             } else {
                 drop(kill);
@@ -199,7 +199,7 @@ fn a_kill_is_done_though_the_runtime_ends_first() {
         let (tell, busy) = mpsc::channel();
         runtime.spawn_blocking(move || {
             tell.send(()).unwrap();
-            // Until the other end is dropped.
+            // This waits until the other end is dropped.
             wait.recv().unwrap_err();
         });
         busy.recv().unwrap();
@@ -301,7 +301,7 @@ async fn a_child_of_tokio_that_takes_too_long_is_killed_and_waited_for() {
     let took = begun.elapsed();
     println!("an obedient child: {took:?}");
     assert_eq!(report.pids(Outcome::Exited), [pid]);
-    // Its grace is five seconds.
+    // The grace is five seconds.
     assert!(took < Duration::from_secs(3), "{took:?}");
     let status = child.wait().await.unwrap();
     assert_eq!(

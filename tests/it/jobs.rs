@@ -11,7 +11,7 @@ fn a_job_is_its_members_and_all_their_descendants() {
     const SPEC: &str = "{ setpgid { } } { setsid { setpgid } { { setpgid } exit } }";
     for kill in ways() {
         let mut jobs = [SPEC, "{ { setsid } }"].map(group);
-        // Same session, group of its own.
+        // It is in the same session, in a group of its own.
         let mut stranger = group("{ }");
         let [a, b] = [jobs[0].pid(), jobs[1].pid()];
         assert_eq!(getsid(Some(raw(a))), getsid(Some(raw(stranger.pid()))));
@@ -33,7 +33,8 @@ fn a_job_lives_on_without_its_leader_and_is_killed() {
         let mut job = group("{ { setsid { } } } { setpgid } exit");
         job.child().wait().unwrap();
         let pgid = job.pid();
-        // A child of the leader that had left the group is no descendant of any member.
+        // A child of the leader that has left the group is not a descendant of any remaining
+        // member.
         let left = job.others();
         let group_of = |pid: u32| nix::unistd::getpgid(Some(raw(pid))).unwrap().as_raw();
         let outside = |pid: &u32| {
@@ -46,7 +47,7 @@ fn a_job_lives_on_without_its_leader_and_is_killed() {
         let report = unmoved(&orphan, || kill.jobs(&[pgid]).unwrap());
         let gone = sorted(report.iter().map(|(pid, _)| pid).collect());
         assert_eq!(gone, members);
-        // Nobody is left in it.
+        // No process is left in the group.
         assert!(kill.jobs(&[pgid]).unwrap().is_empty());
         job.let_go();
         job.all_gone();
@@ -65,7 +66,7 @@ fn a_bad_number_refuses_all_jobs() {
     }
 }
 
-/// The group does not hold the caller, but its job does.
+/// The group does not contain the caller, but its job does.
 #[test]
 fn a_job_that_holds_the_caller_is_refused_whatever_is_allowed() {
     if !is_root("a_job_that_holds_the_caller_is_refused_whatever_is_allowed")

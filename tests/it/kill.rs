@@ -17,10 +17,10 @@ use process_kill::{
 
 use super::fixture::{PATIENCE, Victim, alone, eventually, is_pinned, signal_thread, states};
 
-/// Well below [`PATIENCE`], which a call has that is not to use it up.
+/// Well below [`PATIENCE`]. A call has that much time, and must not use it up.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// To name targets by pid or by identity.
+/// Names targets by pid or by identity.
 pub(crate) type Way = fn(&Kill, &[u32]) -> Result<Report>;
 
 /// Runs the test for both ways, side by side.
@@ -42,15 +42,15 @@ pub(crate) fn outcomes(report: &Report) -> Vec<(u32, Outcome)> {
     report.iter().collect()
 }
 
-/// An exited child that nobody has waited for.
+/// An exited child that is not reaped.
 pub(crate) fn zombie(spec: &str) -> Victim {
     let victim = Victim::start(spec);
     eventually("a zombie", || states(victim.pid()) == ['Z']);
     victim
 }
 
-/// Lets go of a single victim and sees it end. End-of-file alone would come too early: files are
-/// closed before the process is gone.
+/// Lets go of a single victim and waits until it ends. End-of-file alone would come too early,
+/// because files are closed before the process is gone.
 pub(crate) fn exit(victim: &mut Victim) {
     victim.let_go();
     eventually("a zombie", || states(victim.pid()) == ['Z']);
@@ -90,7 +90,7 @@ fn orphans_are_killed_too() {
 #[test]
 fn strangers_are_killed_and_their_zombies_are_gone() {
     both_ways(|way| {
-        // Their parent lives on and never waits for them.
+        // The parent lives on and never waits for these.
         let victim = Victim::start("{ ignore=TERM } { threads=3 }");
         let others = victim.others();
         let report = way(&Kill::now(), &others).unwrap();
@@ -120,7 +120,7 @@ fn a_zombie_is_gone_and_keeps_its_exit_code() {
         let report = wait_until_gone(&[pid], PATIENCE).unwrap();
         assert_eq!(outcomes(&report), [(pid, Outcome::AlreadyGone)]);
         assert_eq!(status(&mut victim).code(), Some(7));
-        // Now that it was waited for, there is no such process.
+        // The process is reaped now, so it does not exist.
         let report = sigkill_pids_and_verify(&[pid]).unwrap();
         assert_eq!(outcomes(&report), [(pid, Outcome::AlreadyGone)]);
     });
@@ -157,7 +157,7 @@ fn a_dead_leader_hides_no_living_thread() {
 
 #[test]
 fn ports_and_locks_are_free_when_it_returns() {
-    // An address that no other test run takes, so that none can grab a port in between.
+    // No other test run uses this address, so none can take a port in between.
     let address = Ipv4Addr::from(0x7f00_0000 | std::process::id());
     let dir = tempfile::tempdir().unwrap();
     for kill in [Kill::now(), Kill::graceful().grace(PATIENCE)] {
@@ -168,7 +168,7 @@ fn ports_and_locks_are_free_when_it_returns() {
                 .iter()
                 .map(|lock| {
                     let lock = lock.display();
-                    // Memory is given back before files are closed.
+                    // The kernel takes back memory before it closes files.
                     Victim::start(&format!("memory=64 listen={address} flock={lock}"))
                 })
                 .collect();
@@ -357,7 +357,7 @@ fn waiting_sees_the_end_and_sends_nothing() {
         let named = [pids.as_slice(), &[last.pid()]].concat();
         thread::scope(|scope| {
             let call = scope.spawn(|| wait_until_gone(&named, within));
-            // They are pinned one after another, so the others are under watch by then.
+            // The targets are pinned one after another, so the other ones are watched by then.
             eventually("the wait", || is_pinned(last.pid()));
             victim.let_go();
             victim.all_gone();
@@ -374,14 +374,14 @@ fn waiting_sees_the_end_and_sends_nothing() {
 
 #[test]
 fn who_ends_while_survivors_are_looked_at_was_not_killed() {
-    // Why it lives on is asked of every thread, and the other target ends meanwhile.
+    // The call asks every thread why the process lives on. The other target ends during that time.
     let crowd = Victim::start("threads=1000");
     for _ in 0..10 {
         let mut late = Victim::start("");
         let named = [crowd.pid(), late.pid()];
         let end = thread::scope(|scope| {
             let call = scope.spawn(|| wait_until_gone(&named, Duration::ZERO));
-            // Nothing is waited for, so the call may be over before this is seen.
+            // The call waits for nothing, so it may be over before this sees it.
             eventually("the wait", || call.is_finished() || is_pinned(late.pid()));
             late.let_go();
             call.join().unwrap()
@@ -444,7 +444,8 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// Sends the calling thread one signal after another while `f` runs. The handler is process-wide.
+/// Sends the calling thread one signal after another while `f` runs. The handler applies to the
+/// whole process.
 fn interrupting(f: impl FnOnce()) {
     let action = SigAction::new(
         SigHandler::Handler(interrupted),

@@ -1,4 +1,4 @@
-//! `pids_listening_on`: the owners of a port, and never "free" of a port that is taken.
+//! `pids_listening_on` finds the owners of a port. It never says "free" of a port that is taken.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -14,7 +14,7 @@ use super::fixture::{
     Victim, alone, as_nobody, eventually, is_root, open_descriptors, runs, states, stubborn,
 };
 
-/// A network namespace, where nothing else listens.
+/// A network namespace in which nothing else listens.
 const OWN_NET: &[&str] = &["unshare", "--net"];
 
 fn port_of(victim: &Victim) -> u16 {
@@ -31,7 +31,7 @@ fn sorted(mut pids: Vec<u32>) -> Vec<u32> {
     pids
 }
 
-/// The reason that the error gives, if it is that a socket's owner cannot be seen.
+/// The reason that the error gives, if the reason is that a socket's owner cannot be seen.
 fn unseen(error: &Error) -> String {
     assert_eq!(error.kind(), ErrorKind::Io);
     let source = std::error::Error::source(error).expect("a reason");
@@ -94,7 +94,7 @@ fn all_addresses_of_a_port_count() {
     let victim = Victim::start("listen=::1");
     let port = port_of(&victim);
     let both = sorted(vec![victim.pid(), std::process::id()]);
-    // Another process has another address of the same port.
+    // Another process has another address with the same port.
     for address in ["127.0.0.1", "127.0.0.2"] {
         let mine = TcpListener::bind((address, port)).unwrap();
         assert_eq!(pids_listening_on(port).unwrap(), both, "{address}");
@@ -105,7 +105,7 @@ fn all_addresses_of_a_port_count() {
 
 #[test]
 fn the_caller_is_a_listener_like_any_other() {
-    // Where no child of another test holds copies of these sockets until its execve(2).
+    // Alone, so that no child of another test holds copies of these sockets until its execve(2).
     if !alone!(the_caller_is_a_listener_like_any_other) {
         return;
     }
@@ -129,7 +129,7 @@ fn a_connection_is_no_listener() {
     let found = pids_listening_on(port_of_victim).unwrap();
     assert_eq!(found, [victim.pid()]);
     drop(client);
-    // A server that has only its connections left.
+    // A server that has closed its listener and keeps its connections.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = port(&listener);
     let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -150,13 +150,13 @@ fn a_shared_socket_is_of_all_who_share_it() {
     all.push(victim.pid());
     let port = port_of(&victim);
     assert_eq!(pids_listening_on(port).unwrap(), sorted(all.clone()));
-    // One fewer.
+    // One process fewer.
     let dead = all.remove(0);
     Kill::now().pids(&[dead]).unwrap();
     assert_eq!(pids_listening_on(port).unwrap(), sorted(all));
 }
 
-/// As inetd(8) and systemd start servers.
+/// Starts a server as inetd(8) and systemd do.
 #[test]
 fn a_socket_may_be_descriptor_0() {
     struct Sleep(Child);
@@ -178,7 +178,8 @@ fn a_socket_may_be_descriptor_0() {
     let mut line = String::new();
     let mut said = BufReader::new(child.0.stdout.take().unwrap());
     said.read_line(&mut line).unwrap();
-    // Until others have executed what was forked while this program had the socket.
+    // Other tests may have forked children while this program had the socket. Each of them has a
+    // copy until its execve(2).
     let pid = child.0.id();
     eventually("only the child has it", || {
         pids_listening_on(port).unwrap() == [pid]
@@ -200,7 +201,7 @@ fn what_does_not_listen_for_tcp_is_not_found() {
     assert_eq!(pids_listening_on(port).unwrap(), []);
     let tcp = TcpListener::bind(("0.0.0.0", port)).unwrap();
     assert_eq!(pids_listening_on(port).unwrap(), [std::process::id()]);
-    // It stays bound, but listens no more.
+    // The socket stays bound, but does not listen any more.
     // SAFETY: two integers.
     let rc = unsafe { libc::shutdown(tcp.as_raw_fd(), libc::SHUT_RD) };
     assert_eq!(rc, 0);
@@ -221,7 +222,7 @@ fn another_network_namespace_does_not_count() {
         .env("STUBBORN", "listen=0.0.0.0");
     let victim = Victim::spawn(command);
     assert_eq!(pids_listening_on(port_of(&victim)).unwrap(), []);
-    // A thread has a namespace of its own.
+    // A thread can have a namespace of its own.
     let me = std::process::id();
     let (tell, told) = channel();
     let (leave, left) = channel::<()>();
@@ -250,7 +251,8 @@ fn an_owner_that_cannot_be_seen_is_an_error() {
     let why = |port, uid| {
         format!("port {port} is listened on by a socket of user {uid} whose owner cannot be seen")
     };
-    // `nobody` may not look into a process that changed its user either.
+    // `nobody` may not look into a process that has changed its user, even if that user is
+    // `nobody`.
     for (spec, uid) in [("listen", 0), ("nobody listen", 65534)] {
         let victim = Victim::start(spec);
         let port = port_of(&victim);
@@ -312,7 +314,8 @@ fn a_process_without_its_leader_still_listens() {
 fn a_process_that_executes_anew_without_pause_still_listens() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = port(&listener);
-    // As its standard error, which every program that it executes inherits.
+    // The listener is the standard error of the program. Every program that it executes inherits
+    // it.
     let mut command = stubborn("execs");
     command.stderr(Stdio::from(OwnedFd::from(listener)));
     let victim = Victim::spawn(command);
@@ -343,7 +346,7 @@ fn a_thread_may_have_descriptors_of_its_own() {
     });
 }
 
-/// Runs `f` again and again while a thread does something, also again and again.
+/// Runs `f` again and again. At the same time, a thread does `what` again and again.
 fn meanwhile(what: impl FnMut() + Send, mut f: impl FnMut()) {
     struct Stop<'a>(&'a AtomicBool);
     impl Drop for Stop<'_> {
@@ -374,14 +377,15 @@ fn a_socket_that_moves_does_not_make_its_port_free() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = port(&listener);
     let mut place = Some(listener);
-    // From one descriptor to another, now a lower and now a higher one.
+    // The socket moves from one descriptor to another, sometimes to a lower and sometimes to a
+    // higher one.
     let moves = || {
         let next = place.as_ref().map(|now| now.try_clone().unwrap());
         place = next;
     };
     meanwhile(moves, || match pids_listening_on(port) {
         Ok(found) => assert_eq!(found, [std::process::id()]),
-        // It may be missed by every look, which must not pass for "free".
+        // Every look may miss the socket. The call must not say "free" then.
         Err(error) => assert!(unseen(&error).contains("cannot be seen")),
     });
 }
@@ -395,7 +399,7 @@ fn a_socket_that_is_closed_meanwhile_is_no_error() {
     let port = port(listener.as_ref().unwrap());
     let reopens = || {
         listener = None;
-        // One that is looked at just now is closed a moment later.
+        // A look that is under way can keep the old socket open for a moment.
         listener = match TcpListener::bind(("127.0.0.1", port)) {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => None,
             bound => Some(bound.unwrap()),
@@ -415,7 +419,7 @@ fn many_listeners_do_not_hide_one() {
     if !alone!(many_listeners_do_not_hide_one in OWN_NET) {
         return;
     }
-    // More than the kernel shows in one piece.
+    // More sockets than the kernel shows in one piece.
     let listeners: Vec<TcpListener> = (0..200)
         .map(|_| TcpListener::bind("0.0.0.0:0").unwrap())
         .collect();

@@ -1,4 +1,4 @@
-//! `pids_matching`: what `pgrep -f` answers, and what it cannot.
+//! `pids_matching`: what `pgrep -f` answers, and what `pgrep` cannot answer.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,7 +12,7 @@ use process_kill::{ErrorKind, pids_matching};
 
 use super::fixture::{Victim, alone, eventually, is_root, patient, states, stubborn};
 
-/// A victim with these arguments, the first of them its `argv[0]`.
+/// A victim with these arguments. The first of them is its `argv[0]`.
 fn victim(spec: &str, args: &[impl AsRef<OsStr>]) -> Victim {
     let mut command = stubborn(spec);
     if let Some((name, args)) = args.split_first() {
@@ -21,12 +21,12 @@ fn victim(spec: &str, args: &[impl AsRef<OsStr>]) -> Victim {
     Victim::spawn(command)
 }
 
-/// A word that no other process on the machine was started with.
+/// A word that is in the arguments of no other process on the machine.
 fn word(of: &str) -> String {
     format!("{of}-{}-{}", std::process::id(), fastrand::u64(..))
 }
 
-/// Those of `among` that the installed pgrep finds; `None` if it refuses the pattern.
+/// The pids of `among` that the installed pgrep finds. `None` if pgrep refuses the pattern.
 fn pgrep(pattern: &str, among: &[u32]) -> Option<Vec<u32>> {
     let output = Command::new("pgrep")
         .args(["-f", "--", pattern])
@@ -45,7 +45,7 @@ fn pgrep(pattern: &str, among: &[u32]) -> Option<Vec<u32>> {
     Some(pids)
 }
 
-/// Command lines and patterns over a few characters, so that they meet often.
+/// Random command lines and patterns of a few characters, so that they often match.
 struct Random(fastrand::Rng);
 
 impl Random {
@@ -67,7 +67,7 @@ impl Random {
             .collect()
     }
 
-    /// Never of empty arguments only, whose command line pgrep takes to be empty.
+    /// The arguments are never all empty, because pgrep takes such a command line to be empty.
     fn args(&mut self) -> Vec<String> {
         loop {
             let args: Vec<String> = (0..self.0.usize(1..6)).map(|_| self.text(6)).collect();
@@ -136,13 +136,13 @@ fn pgrep_says_the_same() {
     let victims: Vec<Victim> = lines.iter().map(|args| victim("", args)).collect();
     let mut pids: Vec<u32> = victims.iter().map(Victim::pid).collect();
     pids.sort_unstable();
-    // How many told some victims from others, and how many were refused.
+    // How many patterns told some victims from others, and how many were refused.
     let (mut telling, mut refused) = (0, 0);
     for round in 0..240 {
         let pattern = match round % 4 {
-            // Mostly refused, and else full of surprises.
+            // Most of these are refused. The others are full of surprises.
             0 => random.text(5),
-            // A piece of a command line, as it is.
+            // A piece of a command line, unchanged.
             1 => {
                 let line = lines[random.0.usize(..lines.len())].join(" ");
                 let start = random.0.usize(..=line.len());
@@ -220,7 +220,7 @@ fn no_arguments_at_all_are_the_name_in_brackets() {
     assert_eq!(found, [victim.pid()]);
 }
 
-/// As setproctitle(3) does.
+/// A process that changes its title as setproctitle(3) does.
 #[test]
 fn arguments_that_were_written_over_are_what_they_are_now() {
     let (old, new) = (word("old"), word("new"));
@@ -228,7 +228,7 @@ fn arguments_that_were_written_over_are_what_they_are_now() {
     for title in [new.clone(), format!("{long}-{new}")] {
         let mut command = stubborn(&format!("title={title}"));
         command.arg(&old).env_clear();
-        // Behind the arguments, and written over in their stead.
+        // The environment lies behind the arguments. The title overwrites it.
         command.env("STUBBORN", format!("title={title}"));
         command.env("ROOM", "x".repeat(4000));
         let victim = Victim::spawn(command);
@@ -333,7 +333,7 @@ fn the_locale_of_the_program_says_what_a_character_is() {
     }
     assert_eq!(pids_matching(&one).unwrap(), found);
     assert_eq!(pids_matching(&two).unwrap(), []);
-    // A byte that is no character does not hide what is around it.
+    // A byte that is no character does not hide the bytes around it.
     assert_eq!(
         pids_matching(&format!("{word}.*b$|^{word}.*h a")).unwrap(),
         found
@@ -344,7 +344,8 @@ fn the_locale_of_the_program_says_what_a_character_is() {
 #[test]
 fn a_long_command_line_is_matched_at_its_end() {
     let (first, last) = (word("first"), word("last"));
-    // The kernel takes 128 KiB in one argument and, where the stack may grow to 8 MiB, 2 MiB in all.
+    // The kernel takes 128 KiB in one argument. It takes 2 MiB in all if the stack may grow to 8
+    // MiB.
     for long in [1, 14] {
         let mut args = vec![first.clone()];
         args.resize(1 + long, "x".repeat(128 * 1024 - 1));
@@ -362,7 +363,7 @@ fn a_long_command_line_is_matched_at_its_end() {
 
 #[test]
 fn a_child_just_spawned_is_found() {
-    // Where no other thread holds up the children of this one.
+    // Alone, so that no other thread of this process delays its children.
     if !alone!(a_child_just_spawned_is_found) {
         return;
     }
@@ -403,12 +404,12 @@ fn a_pattern_may_start_with_a_dash() {
     assert_eq!(pids_matching(&format!("-[-]{word} -v$")).unwrap(), found);
 }
 
-/// The words of regerror(3), if regcomp(3) refuses the pattern.
+/// The text of regerror(3), if regcomp(3) refuses the pattern.
 fn refusal(pattern: &str) -> Option<String> {
     let pattern = CString::new(pattern).unwrap();
     let mut text = [0_u8; 256];
-    // SAFETY: a NUL-terminated pattern, a regex_t that is freed only if it was compiled, and a buffer
-    // of the length given.
+    // SAFETY: a NUL-terminated pattern, a regex_t that is freed only if it was compiled, and a
+    // buffer of the given length.
     unsafe {
         let mut regex = std::mem::zeroed();
         let rc = libc::regcomp(&raw mut regex, pattern.as_ptr(), libc::REG_EXTENDED);
@@ -440,7 +441,7 @@ fn a_pattern_that_regcomp_refuses_comes_with_its_words() {
         assert!(error.to_string().contains(&words), "{error}: {words}");
         assert!(error.to_string().contains(pattern), "{error}");
     }
-    // What else it refuses is for each libc to say.
+    // Each libc decides which other patterns it refuses.
     for pattern in [
         "*", "+a", "?", "a**", ")", "a|", "|", "()", "{", "a{,}", "[]", "]", "}",
     ] {
@@ -481,17 +482,18 @@ fn a_pattern_too_large_for_regcomp_is_refused() {
         let error = pids_matching(&pattern).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Pattern, "{pattern:.30}");
     }
-    // Without metacharacters nothing is compiled, and nothing is too large.
+    // A pattern without metacharacters is not compiled, so it is never too large.
     assert_eq!(pids_matching(&"a".repeat(1 << 20)).unwrap(), []);
 }
 
-/// The worst of each kind that is let through, in a thread with a small stack.
+/// The worst accepted pattern of each kind, in a thread with a small stack.
 #[test]
 fn no_pattern_overflows_the_stack_or_exhausts_the_memory() {
     if !is_root("no_pattern_overflows_the_stack_or_exhausts_the_memory") {
         return;
     }
-    // Among its own processes only, for some of these take long for each command line.
+    // The test sees only its own processes, because some of these patterns take long for each
+    // command line.
     if !alone!(
         no_pattern_overflows_the_stack_or_exhausts_the_memory,
         "unshare",
@@ -514,7 +516,8 @@ fn no_pattern_overflows_the_stack_or_exhausts_the_memory() {
     let nested = |open: &str, atom: &str, close: &str, depth| {
         open.repeat(depth) + atom + &close.repeat(depth)
     };
-    // Each for a number of parts: the largest that is taken is found by halving.
+    // Each shape makes a pattern of a number of parts. The largest accepted number is found by
+    // halving.
     let shapes: [&dyn Fn(usize) -> String; 26] = [
         &|n| "$".repeat(n),
         &|n| "\\b".repeat(n),
@@ -565,7 +568,8 @@ fn no_pattern_overflows_the_stack_or_exhausts_the_memory() {
     assert!(peak < 512 << 10, "{peak} KiB");
 }
 
-/// Children of a plain fork(2) show their parent's line for good: they are not waited for one by one.
+/// Children of a plain fork(2) always show their parent's command line. The search does not wait
+/// for each of them.
 #[test]
 fn forked_children_hold_nobody_up() {
     if !alone!(forked_children_hold_nobody_up) {
@@ -593,8 +597,8 @@ fn forked_children_hold_nobody_up() {
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
-/// A child of posix_spawn shows its parent's command line until it has locked the memory map they
-/// share, which other threads of the parent can hold up.
+/// A child of posix_spawn shows its parent's command line until it has locked the memory map that
+/// the two share. Other threads of the parent can delay that.
 #[test]
 fn a_child_just_spawned_does_not_show_its_parent() {
     if !alone!(a_child_just_spawned_does_not_show_its_parent) {
@@ -603,7 +607,7 @@ fn a_child_just_spawned_does_not_show_its_parent() {
     let done = AtomicBool::new(false);
     let map = || {
         while !done.load(Ordering::Relaxed) {
-            // So large that malloc(3) maps it and unmaps it again.
+            // This is so large that malloc(3) maps it, and unmaps it again.
             drop(std::hint::black_box(Vec::<u8>::with_capacity(64 << 20)));
         }
     };

@@ -24,7 +24,7 @@ fn children_and_orphans_are_killed_and_verified() {
         let (first, all) = (victim.pid(), victim.pids());
         let report = sigkill_pids_and_verify(&[first]).unwrap();
         assert_eq!(outcomes(&report), [(first, Outcome::Killed)]);
-        // The child is a zombie now, the others are orphans.
+        // The child is a zombie now. The others are orphans.
         let report = sigkill_pids_and_verify(&all).unwrap();
         assert_eq!(report.pids(Outcome::AlreadyGone), [first]);
         assert_eq!(report.pids(Outcome::Killed), victim.others());
@@ -108,7 +108,7 @@ fn a_zombie_is_gone() {
 #[test]
 fn a_dead_leader_with_live_threads_is_not_gone() {
     without_pidfds(|| {
-        // One is a child, the other a stranger.
+        // One is a child of the caller, and the other is not.
         for spec in ["leader-exits", "{ leader-exits }"] {
             let mut victim = Victim::start(spec);
             let pid = *victim.others().first().unwrap_or(&victim.pid());
@@ -191,7 +191,7 @@ fn kernel_threads_are_refused() {
 
 #[test]
 fn a_stale_identity_is_gone_and_its_successor_not_signalled() {
-    // Where nobody else takes the number.
+    // Alone, so that no other process takes the number.
     if !is_root("a_stale_identity_is_gone_and_its_successor_not_signalled")
         || !alone!(a_stale_identity_is_gone_and_its_successor_not_signalled in OWN_PIDS)
     {
@@ -230,7 +230,7 @@ fn a_child_that_another_thread_reaped_is_gone_though_its_number_lives_on() {
     {
         return;
     }
-    // As with a full table: no pidfd, and /proc cannot be read.
+    // This is as with a full table: there is no pidfd, and /proc cannot be read.
     let no_room = [libc::SYS_pidfd_open, libc::SYS_openat];
     let mut first = Victim::start("");
     let pid = first.pid();
@@ -245,8 +245,8 @@ fn a_child_that_another_thread_reaped_is_gone_though_its_number_lives_on() {
         let tid = told.recv().unwrap();
         asleep_in(tid, libc::SYS_ppoll);
         let first_sleep = sleeps(tid);
-        // The pauses have grown by then, and one has just begun. It may still look in between, and
-        // see a zombie or nobody.
+        // By then the pauses are long, and one has just begun. The call may still look in between,
+        // and see a zombie or no process.
         eventually("long pauses", || sleeps(tid) >= first_sleep + 10);
         first.child().kill().unwrap();
         first.child().wait().unwrap();
@@ -257,7 +257,7 @@ fn a_child_that_another_thread_reaped_is_gone_though_its_number_lives_on() {
     });
 }
 
-/// How often a thread of this program went to sleep.
+/// How many times a thread of this program has gone to sleep.
 fn sleeps(tid: nix::unistd::Pid) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/self/task/{tid}/status")).unwrap();
     let mut lines = status.lines();
@@ -265,7 +265,7 @@ fn sleeps(tid: nix::unistd::Pid) -> u64 {
     count.unwrap().trim().parse().unwrap()
 }
 
-/// In clock ticks of 10 ms, as proc_pid_stat(5) field 22 on every common architecture.
+/// In clock ticks of 10 ms, as in proc_pid_stat(5) field 22 on every common architecture.
 fn uptime() -> u64 {
     let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
     uptime
@@ -280,7 +280,7 @@ fn uptime() -> u64 {
 #[test]
 fn the_wait_ends_when_the_last_one_does() {
     without_pidfds(|| {
-        // A child and a stranger.
+        // A child of the caller, and a process that is not one.
         let mut victim = Victim::start("{ }");
         let all = victim.pids();
         let (tell, told) = channel();
@@ -321,7 +321,7 @@ fn one_held_by_a_debugger_is_a_survivor() {
         let error = kill.pids(&[pid]).unwrap_err();
         let by = tracer.pid();
         assert_eq!(tracer.line(), "held");
-        // Whether it was held before the time was up is not for us to say.
+        // The test cannot decide whether the process was held before the time was up.
         let error = match reasons(&error)[..] {
             [(_, Reason::Traced { .. })] => error,
             _ => kill.pids(&[pid]).unwrap_err(),
@@ -348,7 +348,7 @@ fn what_may_not_be_signalled_is_watched() {
             let kill = Kill::now().verify_within(PATIENCE);
             let error = kill.pids(&pids[..1]).unwrap_err();
             assert_eq!(reasons(&error), [(pids[0], Reason::NotPermitted)]);
-            // Nothing was sent, so there was nothing to wait for.
+            // No signal was sent, so the call had nothing to wait for.
             assert!(error.report().unwrap().elapsed() < PATIENCE / 2);
             tell.send(nix::unistd::gettid()).unwrap();
             Kill::graceful().grace(Duration::MAX).pids(&pids)
@@ -428,7 +428,8 @@ fn permission_is_told_where_the_signal_alone_is_forbidden() {
     }
 }
 
-/// What was reaped polls `POLLHUP` since Linux 6.9, which no filter of the signal hides.
+/// The pidfd of a reaped process polls `POLLHUP` since Linux 6.9. A filter of the signal does not
+/// hide that.
 #[test]
 fn a_later_group_is_spared_where_the_signal_alone_is_forbidden() {
     let test = "a_later_group_is_spared_where_the_signal_alone_is_forbidden";

@@ -123,7 +123,8 @@ fn what_an_orphan_writes_within_the_drain_time_is_kept() {
 
 #[test]
 fn one_that_left_holds_nobody_up_and_is_left_alone() {
-    // The substitution ends when the one in it has let go of its pipe: its session is then its own.
+    // The command substitution ends when the process in it closes its pipe. That process then has a
+    // session of its own.
     let script = "exec 3>&1; pid=$(setsid sh -c 'echo $$; exec sleep 60 >&3' &); echo $pid";
     let limits = Limits::new().drain(Duration::from_millis(200));
     let output = sh(script, Group::New).output(&limits).unwrap();
@@ -235,6 +236,6 @@ fn memory_does_not_grow_with_what_is_thrown_away() {
     );
     let grown = peak() - before;
     println!("the peak was {} KiB, {grown} KiB more than before", peak());
-    // Twice two megabytes, for a vector that grows, and some for code and buffers.
+    // Two times two megabytes, because a vector grows, and some more for code and buffers.
     assert!(grown < 8 << 10, "{grown} KiB");
 }

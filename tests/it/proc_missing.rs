@@ -1,4 +1,4 @@
-//! Where /proc is missing, not what it seems, or hides what it knows.
+//! Cases in which /proc is missing, is not what it seems, or hides what it knows.
 
 use std::os::unix::fs::symlink;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -18,7 +18,7 @@ use super::fixture::{
 
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// All that can be started only while /proc is there.
+/// Everything that can be started only while /proc is there.
 struct Cast {
     tree: Victim,
     headless: Victim,
@@ -48,13 +48,13 @@ impl Cast {
         }
     }
 
-    /// What holds wherever there is no /proc that can be believed.
+    /// What holds if there is no /proc that can be believed.
     fn without_proc(mut self, ids: &[ProcessId]) {
         for answer in finders(self.tree.pid()) {
             assert_eq!(answer.unwrap_err().kind(), ErrorKind::Proc);
         }
 
-        // With pidfds.
+        // The calls with pidfds.
         self.refuse();
         let headless = self.headless.pid();
         let error = wait_until_gone(&[headless], MOMENT).unwrap_err();
@@ -70,7 +70,7 @@ impl Cast {
         assert_eq!(outcomes(&report), [(obedient, Outcome::Exited)]);
         assert_eq!(self.obedient.child().wait().unwrap().signal(), Some(15));
 
-        // The first one becomes a zombie, the others are no children of ours.
+        // The first process becomes a zombie. The others are not children of this program.
         let (first, all) = (self.tree.pid(), self.tree.pids());
         let report = Kill::graceful().grace(MOMENT).pids(&[first]).unwrap();
         assert_eq!(outcomes(&report), [(first, Outcome::Killed)]);
@@ -87,7 +87,7 @@ impl Cast {
         self.tree.all_gone();
         assert_eq!(self.tree.child().wait().unwrap().signal(), Some(9));
 
-        // With nothing at all: our own children only.
+        // With neither pidfds nor /proc, only the program's own children can be killed.
         filtered(
             &[libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal],
             libc::ENOSYS,
@@ -137,7 +137,7 @@ impl Cast {
         });
     }
 
-    /// Where the kernel has inode numbers, which need no /proc.
+    /// The identities, if the kernel has inode numbers. These need no /proc.
     fn identities(&self) -> Vec<ProcessId> {
         let ids = self.tree.pids().into_iter().map(|pid| {
             let id = ProcessId::of(pid).unwrap().unwrap();
@@ -147,7 +147,7 @@ impl Cast {
     }
 }
 
-/// Takes the topmost /proc away.
+/// Unmounts the topmost /proc.
 fn unmount_proc() {
     umount2("/proc", MntFlags::MNT_DETACH).unwrap();
 }
@@ -179,7 +179,7 @@ fn in_a_chroot_without_proc_only_given_pids_are_killed() {
     let outside = std::fs::File::open("/").unwrap();
     nix::unistd::chroot(empty.path()).unwrap();
     cast.without_proc(&[]);
-    // Back, so that the directory can be removed.
+    // The test goes back, so that the directory can be removed.
     nix::unistd::fchdir(outside).unwrap();
     nix::unistd::chroot(".").unwrap();
 }
@@ -225,7 +225,7 @@ fn the_proc_of_another_namespace_is_not_believed() {
         return;
     }
     let cast = Cast::start();
-    // Below it is the one that was there before.
+    // The earlier /proc lies below this one.
     unmount_proc();
     let me = std::process::id().to_string();
     assert_ne!(
@@ -272,8 +272,8 @@ fn the_proc_of_another_namespace_is_not_believed_where_numbers_agree() {
     cast.without_proc(&[]);
 }
 
-/// `gid` names who sees everything all the same; it is the root group, which [`as_nobody`] keeps,
-/// unless set.
+/// `gid` names the group that still sees everything. The default is the root group, which
+/// [`as_nobody`] keeps.
 fn remount_proc(hidepid: u32) {
     let nothing: Option<&str> = None;
     let options = format!("hidepid={hidepid},gid=65534");
@@ -315,7 +315,7 @@ fn what_is_hidden_is_not_taken_for_gone() {
             is_io(Process::open(pid).unwrap_err());
             is_io(descendant_pids(pid).unwrap_err());
             is_io(descendants(pid).unwrap_err());
-            // We see ourselves, but not our children.
+            // The program sees itself, but not its children.
             is_io(descendant_pids(std::process::id()).unwrap_err());
             is_io(descendants(std::process::id()).unwrap_err());
             assert_eq!(ProcessId::of(reaped.pid()).unwrap(), None);
@@ -340,7 +340,7 @@ fn what_is_hidden_is_not_taken_for_gone() {
         });
         own.all_gone();
         assert!(foreign.answers());
-        // Root is shown everything.
+        // Root sees everything.
         let report = sigkill_pids_and_verify(&foreign.pids()).unwrap();
         assert_eq!(report.pids(Outcome::Killed), foreign.pids());
         remount_proc(0);
@@ -359,7 +359,7 @@ fn many_threads_do_not_make_a_hidden_child_vanish() {
     let (stay, go) = channel::<()>();
     let go = std::sync::Mutex::new(go);
     std::thread::scope(|scope| {
-        // So many lists of children that one scan of all processes is cheaper.
+        // There are so many lists of children that one scan of all processes is cheaper.
         for _ in 0..200 {
             scope.spawn(|| go.lock().unwrap().recv());
         }
@@ -388,13 +388,13 @@ fn identities_hold_where_proc_shows_processes_only() {
     }
     let id = ProcessId::of(victim.pid()).unwrap().unwrap();
     let text = id.to_string();
-    // The boot is out of sight.
+    // This process cannot see the boot.
     let (before, namespace) = text.split_once(":-:").unwrap();
     let again: ProcessId = text.parse().unwrap();
     assert_eq!(again, id);
     assert!(!again.is_gone().unwrap());
 
-    // One that names its boot may be of this one or not.
+    // An identity that names its boot may be of this boot or of another one.
     let elsewhere: ProcessId = format!("{before}:{:032x}:{namespace}", 7).parse().unwrap();
     assert_eq!(elsewhere.is_gone().unwrap_err().kind(), ErrorKind::Io);
     let error = Kill::now().processes(&[elsewhere]).unwrap_err();
@@ -460,7 +460,7 @@ fn in_a_user_namespace_of_its_own_everything_works() {
     assert!(process.wait_until_gone(PATIENCE).unwrap());
     assert!(id.is_gone().unwrap());
     assert_eq!(victim.child().wait().unwrap().signal(), Some(9));
-    // They are our own children now, as we are init.
+    // The orphans are this program's own children now, because it is init.
     let mut orphans = descendant_pids(1).unwrap();
     orphans.sort_unstable();
     assert_eq!(orphans, victim.others());
@@ -469,7 +469,8 @@ fn in_a_user_namespace_of_its_own_everything_works() {
     victim.all_gone();
 }
 
-/// Nobody can tell that there is one, so it is not claimed.
+/// The call cannot see the hidden member, so the report does not claim that there is one. It says
+/// `BestEffort`.
 #[test]
 fn a_hidden_member_of_a_group_beside_a_zombie_is_not_ruled_out() {
     let name = "a_hidden_member_of_a_group_beside_a_zombie_is_not_ruled_out";

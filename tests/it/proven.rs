@@ -1,4 +1,5 @@
-//! `Ok` is never false: what was not seen gone is an error, however rare the case.
+//! `Ok` is never false: if a process was not seen gone, the call returns an error, however rare the
+//! case.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -17,7 +18,7 @@ use super::fixture::{
 };
 use super::tree::unmoved;
 
-/// More than enough for a pipe to be at its end whose last holder is gone already.
+/// More than enough time for a pipe to show end-of-file after its last holder is gone.
 const MOMENT: Duration = Duration::from_millis(200);
 
 /// A fork of a victim that is under way; see `held-fork` in `tests/bin/stubborn.rs`.
@@ -28,7 +29,7 @@ struct HeldFork {
 impl HeldFork {
     /// Waits until the fork is held.
     fn of(pid: u32, fd: u16) -> HeldFork {
-        // SAFETY: three integers, and the results are descriptors of our own.
+        // SAFETY: three integers. The results are descriptors that only this function has.
         let events = unsafe {
             let pid: i32 = pid.try_into().unwrap();
             let process = libc::syscall(libc::SYS_pidfd_open, pid, 0);
@@ -44,7 +45,7 @@ impl HeldFork {
         HeldFork { events }
     }
 
-    /// Lets the child be born. False: the fork was ended by a signal, and there is no child.
+    /// Lets the child be born. False if a signal has ended the fork, so that there is no child.
     fn release(mut self) -> bool {
         const FORK: u8 = 0x13;
         // `struct uffd_msg`.
@@ -53,7 +54,8 @@ impl HeldFork {
             Ok(length) => {
                 assert_eq!((length, message[0]), (message.len(), FORK));
                 let fd = i32::from_ne_bytes(message[8..12].try_into().unwrap());
-                // SAFETY: the read made it, and only we know of it. It is for events of the child.
+                // SAFETY: the read made this descriptor, and only this function knows of it. It is
+                // for events of the child.
                 drop(unsafe { OwnedFd::from_raw_fd(fd) });
                 true
             }
@@ -63,11 +65,11 @@ impl HeldFork {
     }
 }
 
-/// SIGSTOP does not end a fork that is under way: the child is born after its parent was listed.
+/// SIGSTOP does not end a fork that is under way, so the child is born after its parent was listed.
 /// Another member sleeps in state D too, as a vfork(2) parent does, so a walk has to look twice.
 #[test]
 fn a_child_whose_fork_is_under_way_is_not_missed() {
-    // Events of forks are for CAP_SYS_PTRACE, whatever vm.unprivileged_userfaultfd says.
+    // Only CAP_SYS_PTRACE gets events of forks, whatever vm.unprivileged_userfaultfd says.
     if !is_root("a_child_whose_fork_is_under_way_is_not_missed")
         || !alone!(a_child_whose_fork_is_under_way_is_not_missed in OWN_PIDS)
     {
@@ -90,7 +92,8 @@ fn a_child_whose_fork_is_under_way_is_not_missed() {
         let (ended, is_born) = thread::scope(|scope| {
             let release = scope.spawn(|| {
                 begin.wait();
-                // Not to wait for anything: the moments of the call are gone through one by one.
+                // This sleep waits for nothing. The rounds try one moment of the call after the
+                // other.
                 thread::sleep(delay);
                 fork.release()
             });
@@ -100,7 +103,7 @@ fn a_child_whose_fork_is_under_way_is_not_missed() {
         });
         oks += u32::from(ended.is_ok());
         born += u32::from(is_born);
-        // An error may be honest: the fork was under way until the end.
+        // An error may be correct, because the fork was under way until the end.
         if ended.is_ok() && !victim.is_all_gone(MOMENT) {
             false_oks.push(delay);
         }
@@ -133,9 +136,9 @@ fn a_fork_that_is_under_way_until_the_end_is_killed() {
     victim.all_gone();
 }
 
-/// Each process of a chain forks the next one and exits. It is often over before a scan of /proc gets
-/// to it, and the next one may have a number that the scan has passed: so scans come back empty while
-/// the chain goes on.
+/// Each process of a chain forks the next one and exits. It is often gone before a scan of /proc
+/// reaches it. The next one may have a number that the scan has already passed. So scans find
+/// nothing although the chain goes on.
 #[test]
 fn a_search_for_chains_of_forks_is_never_falsely_ok() {
     let name = "a_search_for_chains_of_forks_is_never_falsely_ok";
@@ -143,7 +146,7 @@ fn a_search_for_chains_of_forks_is_never_falsely_ok() {
         return;
     }
     const CHAINS: u32 = 5;
-    // Strangers, so that a scan takes its time.
+    // Other processes, so that a scan takes longer.
     let mut crowd = Victim::start("wide=100");
     let (mut oks, mut false_oks, mut unmet) = (0, 0, 0);
     for _ in 0..runs(12) {
@@ -175,10 +178,10 @@ fn a_search_for_chains_of_forks_is_never_falsely_ok() {
     );
 }
 
-/// A process in a PID namespace of its own, where it has the number that is asked for.
+/// A process in a PID namespace of its own. There it has the number that the test asks for.
 struct Foreigner {
     unshare: Child,
-    /// What it says to be its identity.
+    /// The identity that the process says it has.
     id: ProcessId,
     out: BufReader<ChildStdout>,
 }
@@ -186,7 +189,7 @@ struct Foreigner {
 impl Foreigner {
     const INSIDE: &str = "PROCESS_KILL_TEST_FOREIGNER";
 
-    /// Starts the test again, which calls [`Foreigner::live`] there.
+    /// Starts the test again in the namespace. There the test calls [`Foreigner::live`].
     fn start(test: &str, number: u32) -> Foreigner {
         let script = format!(
             "echo {} > /proc/sys/kernel/ns_last_pid; \"$@\"; exit $?",
@@ -206,7 +209,7 @@ impl Foreigner {
         Foreigner { unshare, id, out }
     }
 
-    /// True in the namespace, when it is over there.
+    /// True inside the namespace, after the test has ended there.
     fn live() -> bool {
         if std::env::var_os(Foreigner::INSIDE).is_none() {
             return false;
@@ -219,7 +222,7 @@ impl Foreigner {
     }
 
     fn is_alive(&mut self) -> bool {
-        // End-of-file is an answer too.
+        // End-of-file also ends the wait of the process, which then answers.
         drop(self.unshare.stdin.take());
         line_after(&mut self.out, "alive ") == "true"
     }
@@ -227,13 +230,13 @@ impl Foreigner {
 
 impl Drop for Foreigner {
     fn drop(&mut self) {
-        // Its namespace ends with it. It may have ended by itself.
+        // The namespace ends when this process is killed. The process may have ended by itself.
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
     }
 }
 
-/// The rest of the first line that begins so; empty if none does.
+/// The rest of the first line that begins so. Empty if no line does.
 fn line_after(out: &mut BufReader<ChildStdout>, word: &str) -> String {
     let mut lines = out.lines().map(Result::unwrap);
     let line = lines.find_map(|line| Some(line.strip_prefix(word)?.to_owned()));
@@ -250,7 +253,7 @@ fn an_identity_of_another_pid_namespace_is_a_survivor() {
     let pid = namesake.pid();
     let mut foreigner = Foreigner::start(&format!("proven::{test}"), pid);
     let id = foreigner.id;
-    // In this namespace the number is another process's.
+    // In this namespace, another process has this number.
     let soon = Duration::from_millis(100);
     for kill in [Kill::now(), Kill::graceful().grace(soon)] {
         let ended = unmoved(&[pid], || kill.verify_within(soon).processes(&[id]));
@@ -271,7 +274,7 @@ fn nobody_can_tell_whether_an_identity_of_another_pid_namespace_is_gone() {
     }
     let mut namesake = Victim::start("");
     let mut foreigner = Foreigner::start(&format!("proven::{test}"), namesake.pid());
-    // The number is another process's here, and then nobody's.
+    // Another process has this number here. After that, no process has it.
     let first = foreigner.id.is_gone();
     namesake.let_go();
     namesake.child().wait().unwrap();
@@ -280,7 +283,8 @@ fn nobody_can_tell_whether_an_identity_of_another_pid_namespace_is_gone() {
     assert!(first.is_err() && second.is_err(), "{first:?} {second:?}");
 }
 
-/// The orphans of a PID namespace go to its own init, not to the caller who adopts all others.
+/// The orphans of a PID namespace go to its own init, and not to the caller, which adopts all
+/// others.
 #[test]
 fn children_with_a_pid_namespace_of_their_own_are_no_exact_search() {
     let name = "children_with_a_pid_namespace_of_their_own_are_no_exact_search";
@@ -293,7 +297,7 @@ fn children_with_a_pid_namespace_of_their_own_are_no_exact_search() {
     for (spec, coverage) in [
         ("{ wide=1 }", Coverage::Exact),
         ("{ unshare-pid wide=1 }", Coverage::BestEffort),
-        // The caller's own child by now, and the only one that is of that namespace.
+        // By now it is the caller's own child, and the only process of that namespace.
         ("{ unshare-pid wide=1 exit }", Coverage::BestEffort),
     ] {
         // The first process of a namespace ignores SIGTERM.

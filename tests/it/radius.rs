@@ -1,4 +1,4 @@
-//! The blast radius: if more are found than expected, nothing is sent.
+//! The blast radius: if a search finds more than expected, nothing is sent.
 
 use process_kill::{ErrorKind, Kill, Outcome, ProcessId, Reason, Report};
 
@@ -9,7 +9,8 @@ use super::fixture::{
 };
 use super::tree::unmoved;
 
-/// What `kill` does to these, who are all that it finds: with room for one fewer nothing at all.
+/// What `kill` does to these processes, which are all that it finds. With room for one fewer, it
+/// does nothing at all.
 fn hits_no_more_than(found: &[u32], kill: impl Fn(&Kill) -> process_kill::Result<Report> + Sync) {
     let found = sorted(found.to_vec());
     let expected: Vec<_> = (found.iter())
@@ -30,7 +31,7 @@ fn hits_no_more_than(found: &[u32], kill: impl Fn(&Kill) -> process_kill::Result
             assert!(std::error::Error::source(&error).is_none());
         }
     }
-    // None of them was sent what would have ended it.
+    // None of them got a signal that would have ended it.
     let report = kill(&patient().at_most(found.len())).unwrap();
     assert_eq!(report.pids(Outcome::AlreadyGone), []);
     assert_eq!(sorted(report.iter().map(|(pid, _)| pid).collect()), found);
@@ -75,7 +76,7 @@ fn more_than_expected_of_a_search_is_too_many() {
     hits_no_more_than(&all, |kill| kill.all_where(|p| all.contains(&p.pid())));
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().canonicalize().unwrap();
-    // Those below it count, wherever they work.
+    // Descendants count too, in whatever directory they work.
     let family = at(&dir, "{ chdir=/ { } }");
     hits_no_more_than(&family.pids(), |kill| kill.directory(&dir));
     let mut server = Victim::start("listen crowd=2");

@@ -1,4 +1,4 @@
-//! Several trees by identity, and what becomes of a number that is used again.
+//! Several trees by identity, and what happens when a number is used again.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -24,7 +24,7 @@ fn several_trees_share_one_deadline() {
     assert!(elapsed >= GRACE && elapsed < 4 * GRACE, "{elapsed:?}");
     let all = families.each_ref().map(Victim::pids).concat();
     assert_eq!(sorted(report.iter().map(|(p, _)| p).collect()), sorted(all));
-    // In the order in which they were named.
+    // The roots come in the order in which they were named.
     let roots: Vec<u32> = report.iter().map(|(pid, _)| pid).take(5).collect();
     assert_eq!(roots, ids.map(|id| id.pid()));
     assert_eq!(report.pids(Outcome::Killed).len(), 10);
@@ -70,8 +70,8 @@ fn trees_may_hold_each_other() {
     }
 }
 
-/// Starts a tree whose first process, a child of the test, gets the pid of one that was reaped. In a
-/// PID namespace in which nothing else is started.
+/// Starts a tree in a PID namespace in which nothing else is started. The first process of the tree
+/// is a child of the test, and gets the pid of a process that was reaped.
 fn start_as(pid: u32, mut command: Command) -> Victim {
     std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
     command.env_remove("PROCESS_KILL_TEST_ALONE");
@@ -80,7 +80,7 @@ fn start_as(pid: u32, mut command: Command) -> Victim {
     victim
 }
 
-/// Those that live, when so many have exited.
+/// The processes that live, after the given number of them have exited.
 fn living(family: &Victim, exited: usize) -> Vec<u32> {
     let mut live = family.pids();
     let all = live.len();
@@ -91,8 +91,9 @@ fn living(family: &Victim, exited: usize) -> Vec<u32> {
     live
 }
 
-/// Kills the tree of an identity whose number a tree of these words has now, by `kill`, in the same
-/// clock tick as well as in another: it is gone, and nothing of that tree is hit.
+/// Takes an identity whose number now belongs to a new tree that is made of these words. Kills the
+/// tree of that identity by `kill`, in the same clock tick and in another one. The identity is
+/// gone, and nothing of the new tree is hit.
 fn is_not_hit(spec: &str, leads_group: bool, kill: impl Fn(&Kill, ProcessId) + Sync) {
     const TRIES: u32 = 300;
     let exited = spec.split(' ').filter(|&word| word == "exit").count();
@@ -104,7 +105,7 @@ fn is_not_hit(spec: &str, leads_group: bool, kill: impl Fn(&Kill, ProcessId) + S
         let mut old = Victim::start("");
         let id = of(old.pid());
         if round % 3 == 2 && other == 0 {
-            // The clock of the kernel goes on meanwhile.
+            // The kernel's clock must move on first.
             let tick = || of(Victim::start("").pid()).start_time();
             eventually("another tick", || tick() > id.start_time());
         }
@@ -145,7 +146,7 @@ fn gone_alone(how: &Kill, id: ProcessId) {
     assert_eq!(outcomes(&how.trees(&[id]).unwrap()), gone);
     assert_eq!(outcomes(&how.trees(&[id, id]).unwrap()), gone);
     assert_eq!(outcomes(&how.processes(&[id]).unwrap()), gone);
-    // With one that lives.
+    // The same call with an identity that lives.
     let mut live = Victim::start("{ }");
     let report = how.trees(&[id, of(live.pid())]).unwrap();
     assert_eq!(report.iter().next(), Some(gone[0]));
@@ -170,7 +171,7 @@ fn a_group_that_has_the_number_of_a_root_is_not_hit() {
     {
         return;
     }
-    // One of them has lost its parent.
+    // One process of the tree has lost its parent.
     is_not_hit("{ } { { } exit }", true, gone_alone);
 }
 
@@ -184,7 +185,7 @@ fn a_session_that_has_the_number_of_a_root_is_not_hit() {
     is_not_hit("setsid { { setpgid } }", false, gone_alone);
 }
 
-/// The successor itself is a zombie, and leads what others are in.
+/// The successor itself is a zombie. It leads the group or session that other processes are in.
 #[test]
 fn what_a_zombie_with_the_number_of_a_root_leads_is_not_hit() {
     if !is_root("what_a_zombie_with_the_number_of_a_root_leads_is_not_hit")
@@ -215,7 +216,7 @@ fn the_caller_is_itself_in_a_copy_too() {
             assert_ne!(copy, me);
             assert_ne!(copy, of(parent));
             assert!(!me.is_gone().unwrap());
-            // The copy is the caller now, and the other is not.
+            // The copy is the caller now. The original process is not.
             let error = Kill::now().trees(&[copy, me]).unwrap_err();
             let expected = [(copy.pid(), Reason::Caller), (me.pid(), Reason::Ancestor)];
             assert_eq!(reasons(&error), expected);
@@ -238,7 +239,7 @@ fn a_survivor_is_known_by_its_identity() {
     assert_eq!(error.kind(), ErrorKind::Survivors);
     let ids: Vec<ProcessId> = error.survivors().iter().filter_map(|s| s.id()).collect();
     assert_eq!(ids, pids.iter().map(|&pid| of(pid)).collect::<Vec<_>>());
-    // To try again later.
+    // A caller can use these identities to try again later.
     assert_eq!(patient().processes(&ids).unwrap().len(), 2);
     victim.all_gone();
     let error = Kill::now().pids(&[0, std::process::id(), 1]).unwrap_err();

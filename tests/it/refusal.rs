@@ -1,4 +1,4 @@
-//! Who is not killed, and why.
+//! Processes that are not killed, and why.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -41,7 +41,7 @@ fn raw(pid: u32) -> Pid {
     Pid::from_raw(pid.try_into().unwrap())
 }
 
-/// The numbers of the threads of a process but its leader's.
+/// The numbers of the threads of a process, without the leader's.
 fn threads(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     tasks
@@ -50,7 +50,7 @@ fn threads(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The number of a thread of this program that is not its leader, while `f` runs.
+/// Runs `f` in a thread of this program that is not its leader. `f` gets the number of that thread.
 fn with_thread<T: Send>(f: impl FnOnce(u32) -> T + Send) -> T {
     thread::scope(|scope| {
         let thread = scope.spawn(|| f(gettid().as_raw().unsigned_abs()));
@@ -58,7 +58,7 @@ fn with_thread<T: Send>(f: impl FnOnce(u32) -> T + Send) -> T {
     })
 }
 
-/// kthreadd, the parent of all kernel threads, where it can be seen: not from a PID namespace.
+/// kthreadd, the parent of all kernel threads, if it can be seen. A PID namespace hides it.
 fn kernel_thread(test: &str) -> Option<u32> {
     let found = fs::read("/proc/2/comm").is_ok_and(|name| name == b"kthreadd\n");
     if !found {
@@ -193,8 +193,8 @@ fn who_may_not_be_signalled_is_not_waited_for() {
     });
 }
 
-/// The report of a call made as nobody. While it waits for the last one named, who is pinned last,
-/// `meanwhile` happens.
+/// The report of a call that is made as `nobody`. The last process named is pinned last. While the
+/// call waits for it, `meanwhile` runs.
 fn as_nobody_with(
     call: impl FnOnce() -> process_kill::Result<Report> + Send,
     last: u32,
@@ -291,7 +291,8 @@ fn waiting_needs_no_permission() {
     assert_eq!(report.len(), 2);
 }
 
-/// A process that took its SIGKILL and is kept in the stop before its end, and who keeps it there.
+/// A process that took its SIGKILL and is kept in the stop before its end, and the process that
+/// keeps it there.
 fn held(spec: &str) -> (Victim, Victim) {
     let victim = Victim::start(spec);
     let mut tracer = Victim::start(&format!("trace={}", victim.pid()));
@@ -321,7 +322,7 @@ fn who_is_held_by_a_debugger_survives_until_it_lets_go() {
         assert_eq!(reasons(&way(&kill, &[victim.pid()]).unwrap_err()), traced);
         let error = wait_until_gone(&[victim.pid()], Duration::ZERO).unwrap_err();
         assert_eq!(reasons(&error), traced);
-        // One deadline is both's: the tracer may die first or last.
+        // Both targets have the same deadline. The tracer may die first or last.
         let report = way(
             &Kill::now().verify_within(PATIENCE),
             &[victim.pid(), tracer.pid()],
@@ -344,15 +345,15 @@ fn a_debugger_is_named_by_its_process_whichever_thread_it_uses() {
         let by = std::process::id();
         assert_eq!(reasons(&error), [(victim.pid(), Reason::Traced { by })]);
     });
-    // The thread ended, and with it its hold.
+    // The thread has ended, so it holds the process no more.
     wait_until_gone(&[victim.pid()], PATIENCE).unwrap();
 }
 
-/// A frozen cgroup of its own, thawed and removed on drop.
+/// A frozen cgroup for one process. Dropping it thaws and removes the cgroup.
 struct Frozen(PathBuf);
 
 impl Frozen {
-    /// `None`, and said so, where there is no v1 freezer.
+    /// `None`, with a message, if there is no v1 freezer.
     fn with(test: &str, pid: u32) -> Option<Frozen> {
         let freezer = Path::new("/sys/fs/cgroup/freezer");
         if !freezer.join("cgroup.procs").exists() {
@@ -377,7 +378,8 @@ impl Frozen {
 impl Drop for Frozen {
     fn drop(&mut self) {
         let end = Instant::now() + PATIENCE;
-        // Whatever fails is tried again: a process on its way out can be neither moved nor left.
+        // Every failed step is tried again. A process that is exiting cannot be moved, and the
+        // cgroup cannot be removed while that process is in it.
         while self.0.exists() && Instant::now() < end {
             let _ = self.thaw();
             let procs = fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What must not outlive the program.
+//! Processes that must not outlive the program.
 
 use std::process::Command;
 use std::sync::{Barrier, mpsc};
@@ -32,7 +32,7 @@ fn all_are_killed_and_the_gate_is_closed() {
     group.all_gone();
     for crew in &mut crews {
         crew.all_gone();
-        // Nobody was reaped.
+        // No process was reaped.
         assert!(!crew.managed.wait().unwrap().success());
         let refused = REGISTRY.add(&crew.managed).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Refused);
@@ -143,8 +143,8 @@ fn several_may_kill_at_once_while_tickets_are_dropped() {
     }
 }
 
-/// Each race is one `add` against `kill_all`: the child is listed and killed, or it is refused and
-/// is its owner's.
+/// Each race is one `add` against `kill_all`. Either the child is listed and killed, or `add`
+/// refuses it and it stays with its owner.
 #[test]
 fn a_child_is_either_killed_or_refused() {
     const AT_ONCE: usize = 10;
@@ -153,7 +153,7 @@ fn a_child_is_either_killed_or_refused() {
     for round in 0..100 {
         let registry = Registry::new();
         let start = Barrier::new(2);
-        // In most rounds the two meet in the middle.
+        // In most rounds, the two meet in the middle.
         let before = round % AT_ONCE;
         let mut tickets = Vec::new();
         thread::scope(|scope| {
@@ -173,7 +173,7 @@ fn a_child_is_either_killed_or_refused() {
             match ticket {
                 Ok(_) => {
                     killed += 1;
-                    // It is dead: this does not wait.
+                    // The child is dead, so this does not wait.
                     assert!(child.child().try_wait().unwrap().is_some());
                     *child = sleep(Group::New);
                 }
@@ -187,7 +187,7 @@ fn a_child_is_either_killed_or_refused() {
     }
     println!("{killed} killed, {refused} refused");
     assert_eq!(killed + refused, 1000);
-    // Those that were added before the two were let go at each other.
+    // These children were added before the two threads were let go.
     assert!(killed >= 450, "{killed}");
 }
 
@@ -206,9 +206,9 @@ fn a_thread_that_handles_signals_can_kill_all() {
     let tid = ready.recv().unwrap();
     let mut crew = Crew::start("ignore=TERM { ignore=TERM }", Group::New);
     let ticket = REGISTRY.add(&crew.managed).unwrap();
-    // To the process it would go to any thread.
+    // A signal to the process could go to any thread.
     signal_thread(tid, libc::SIGTERM);
-    // The owner waits meanwhile, which is no hindrance.
+    // The owner waits at the same time. That does not disturb the kill.
     assert!(!crew.managed.wait().unwrap().success());
     let report = handler.join().unwrap().unwrap();
     assert_eq!(report.len(), 2);

@@ -1,4 +1,4 @@
-//! Killing by pattern, against those that start each other again.
+//! Killing by pattern, against processes that start each other again.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use process_kill::{ErrorKind, Kill, Outcome};
 
 use super::fixture::{PATIENCE, Victim, alone, is_root, run_alone, states, stubborn};
 
-/// An argument that nobody else has.
+/// An argument that no other process has.
 fn mark(name: &str) -> String {
     format!("{name}-{}-of-process-kill", std::process::id())
 }
@@ -39,7 +39,7 @@ fn pairs_that_start_each_other_lose() {
 #[test]
 fn descendants_that_do_not_match_live_on() {
     let mark = mark("parent");
-    // Children are started without the argument.
+    // The children are started without this argument.
     let mut victim = marked("{ }", &mark);
     let report = Kill::graceful().grace(PATIENCE).matching(&mark).unwrap();
     assert_eq!(report.pids(Outcome::Exited), [victim.pid()]);
@@ -49,7 +49,7 @@ fn descendants_that_do_not_match_live_on() {
 
 #[test]
 fn neither_the_caller_nor_its_ancestors_are_killed() {
-    // The mark is in the command line of the shell, and of timeout, that start the test anew.
+    // The shell and timeout start the test anew. Both have the mark in their command lines.
     const MARK: &str = "ancestor-of-process-kill-test";
     if !alone!(
         neither_the_caller_nor_its_ancestors_are_killed,
@@ -81,7 +81,7 @@ fn init_is_spared_by_who_came_from_outside() {
     const TEST: &str = "respawn::init_is_spared_by_who_came_from_outside";
     const MARK: &str = "init-of-process-kill-test";
     if std::env::var_os("PROCESS_KILL_TEST_ALONE").is_some() {
-        // Who enters a PID namespace has no parent there.
+        // A process that enters a PID namespace has no parent there.
         assert_eq!(std::os::unix::process::parent_id(), 0);
         assert_eq!(process_kill::pids_matching(MARK).unwrap(), [1]);
         assert!(Kill::graceful().matching(MARK).unwrap().is_empty());
@@ -93,7 +93,7 @@ fn init_is_spared_by_who_came_from_outside() {
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
     command.args([env!("CARGO_BIN_EXE_stubborn"), MARK]);
-    // The kernel spares an init that has no handler.
+    // The kernel spares an init that has no handler for the signal.
     command.env("STUBBORN", "heir=stay");
     let mut victim = Victim::spawn(command);
     let init = process_kill::descendant_pids(victim.pid()).unwrap()[0].to_string();

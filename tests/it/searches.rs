@@ -15,7 +15,7 @@ use super::aim::{at, naming, sorted, ways};
 use super::fixture::{Victim, alone, copy_stubborn, is_root, outcomes, patient, reasons, stubborn};
 use super::tree::unmoved;
 
-/// A PID namespace in which the test has an ancestor beside init; root only.
+/// A PID namespace in which the test has an ancestor in addition to init. Root only.
 const WITH_PARENT: &[&str] = &[
     "unshare",
     "--pid",
@@ -28,7 +28,7 @@ const WITH_PARENT: &[&str] = &[
     "sh",
 ];
 
-/// A directory with these below it.
+/// A directory that contains these.
 fn with(names: &[&str]) -> (TempDir, PathBuf) {
     let base = tempfile::tempdir().unwrap();
     let real = base.path().canonicalize().unwrap();
@@ -59,7 +59,7 @@ fn all_in_a_directory_and_below_them_are_killed() {
     let program = tree.join("bin/stubborn");
     copy_stubborn(&program);
     symlink(&tree, real.join("link")).unwrap();
-    // By its resolved path, by a link, and with what resolving takes away.
+    // The directory by its resolved path, by a link, and with parts that resolving removes.
     let names = [
         tree.clone(),
         real.join("link"),
@@ -113,7 +113,8 @@ fn a_respawner_in_a_directory_loses() {
             patient(),
             patient().grace(std::time::Duration::from_millis(20)),
         ] {
-            // The last one is in it by its argument, which those that it starts have too.
+            // The last victim is in the directory because of its argument. The processes that it
+            // starts have that argument too.
             let mut command = stubborn(spec);
             command.arg(&dir).current_dir(&dir);
             let mut victim = Victim::spawn(command);
@@ -132,7 +133,7 @@ fn the_caller_and_its_ancestors_in_a_directory_are_spared() {
     {
         return;
     }
-    // The program of the caller, which its ancestors name, is in this directory.
+    // The caller's program is in this directory. The caller's ancestors name that program.
     let program = std::env::current_exe().unwrap().canonicalize().unwrap();
     let dir = program.parent().unwrap();
     std::env::set_current_dir(dir).unwrap();
@@ -170,7 +171,7 @@ fn a_directory_that_is_none_kills_nobody() {
     let to_file = real.join("to-status");
     symlink(&file, &to_file).unwrap();
     std::env::set_current_dir(&real).unwrap();
-    // All of them work in the directory above, and each names something that is asked for.
+    // All victims work in the directory above. Each names something that a call asks for.
     let victims = [
         naming("status"),
         naming(file.to_str().unwrap()),
@@ -197,7 +198,7 @@ fn a_directory_that_is_none_kills_nobody() {
             assert_eq!(error.kind(), ErrorKind::Refused, "{}", dir.display());
             assert!(error.to_string().contains(&format!("{dir:?}")), "{error}");
         }
-        // An argument that is no absolute path names nothing.
+        // An argument that is not an absolute path names nothing.
         for dir in ["missing", "./missing", "tree/missing"].map(Path::new) {
             let error = unmoved(&watched, || kill.directory(dir).unwrap_err());
             assert_eq!(error.kind(), ErrorKind::Io, "{}", dir.display());
@@ -210,7 +211,7 @@ fn a_directory_that_is_none_kills_nobody() {
     }
 }
 
-/// `status` of a program like git(1), which a careless script takes for a directory.
+/// `status` is an argument of a program such as git(1). A careless script takes it for a directory.
 #[test]
 fn a_word_that_names_no_directory_kills_nobody() {
     if !is_root("a_word_that_names_no_directory_kills_nobody")
@@ -241,20 +242,20 @@ fn who_works_in_a_deleted_directory_is_killed() {
         let (_base, real) = with(&["tree/src", "tree (deleted)"]);
         let tree = real.join("tree");
         let mut victim = at(&tree.join("src"), "{ chdir=/ }");
-        // Its name looks like that of a deleted one.
+        // The name of this directory looks like that of a deleted one.
         let stranger = at(&real.join("tree (deleted)"), "");
         std::fs::remove_dir_all(&tree).unwrap();
         let report = unmoved(&[stranger.pid()], || kill.directory(&tree).unwrap());
         assert_eq!(gone(&report), victim.pids());
         victim.all_gone();
-        // Now that nobody is in it, it may be a mistake.
+        // No process is in the directory now, so the path may be a mistake.
         let error = unmoved(&[stranger.pid()], || kill.directory(&tree).unwrap_err());
         assert_eq!(error.kind(), ErrorKind::Io);
         assert_eq!(source_of(&error), std::io::ErrorKind::NotFound);
     }
 }
 
-/// The directory is no mistake: the caller, or a shell that started it, works in it still.
+/// The directory is not a mistake, because the caller or a shell that started it still works in it.
 #[test]
 fn a_deleted_directory_in_which_only_the_spared_work_is_no_error() {
     if !is_root("a_deleted_directory_in_which_only_the_spared_work_is_no_error")
@@ -439,7 +440,7 @@ fn a_port_of_the_caller_is_a_survivor() {
         let report = error.report().unwrap();
         assert_eq!(gone(report), [shares.pid()]);
         shares.all_gone();
-        // It listens still.
+        // The caller still listens.
         drop(TcpStream::connect(("127.0.0.1", port)).unwrap());
         let error = kill.clone().even_ancestors().port(port).unwrap_err();
         assert_eq!(reasons(&error), [(me, Reason::Caller)]);
@@ -462,7 +463,7 @@ fn a_server_that_is_started_again_loses() {
         ] {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let port = listener.local_addr().unwrap().port();
-            // All that are started have the socket.
+            // All processes that this one starts have the socket.
             let mut command = stubborn(spec);
             command.stderr(Stdio::from(OwnedFd::from(listener)));
             let mut server = Victim::spawn(command);

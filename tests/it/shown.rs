@@ -1,4 +1,4 @@
-//! A child's status while it runs, its output as it is read, and what is left where that fails.
+//! A child's status while it runs, its output as it is read, and what is left if reading fails.
 
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,7 +33,8 @@ fn sh(script: &str, group: Group) -> Managed {
 #[test]
 fn the_status_is_told_once_there_is_one() {
     for group in GROUPS {
-        // It waits for the end of its input, which asking does not close.
+        // The child waits for the end of its input. Asking for its status does not close that
+        // input.
         let mut managed = sh("cat; exit 3", group);
         for _ in 0..3 {
             assert_eq!(managed.try_wait().unwrap(), None);
@@ -67,7 +68,7 @@ fn the_status_of_a_stopped_child_is_told() {
     }
 }
 
-/// All bytes of both pipes as they were shown.
+/// All bytes of both pipes, as the closure gets them.
 #[derive(Default)]
 struct Shown {
     stdout: Vec<u8>,
@@ -133,11 +134,11 @@ fn what_is_written_on_the_first_signal_is_shown_too() {
     }
 }
 
-/// Panics when `word` is shown of a child, and sees that nothing of the child is left.
+/// Panics when the closure gets `word` from a child. Checks that nothing of the child is left.
 fn panic_at(word: &str, script: &str, group: Group, limits: &Limits) {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let mut command = shell(script);
-    // All that it starts inherit it: end-of-file says that they are gone.
+    // All processes that it starts inherit this pipe, so end-of-file says that they are gone.
     command.stderr(Stdio::from(write));
     let managed = command.spawn_managed(group).unwrap();
     drop(command);
@@ -162,15 +163,15 @@ fn panic_at(word: &str, script: &str, group: Group, limits: &Limits) {
 #[test]
 fn a_panic_in_the_closure_leaves_nobody_alive() {
     for group in GROUPS {
-        // While it runs.
+        // The panic comes while the child runs.
         let script = "sleep 60 & (sleep 60; true) & echo hello; wait";
         panic_at("hello", script, group, &Limits::new());
-        // While it is being ended.
+        // The panic comes while the child is being ended.
         let script = "trap 'echo bye; sleep 60' TERM; echo hello; sleep 60 & wait; sleep 60";
         let limits = Limits::new().overall(Duration::from_millis(50));
         panic_at("bye", script, group, &limits);
     }
-    // While what an orphan of its own group has written is read.
+    // The panic comes while the output of an orphan in the child's group is read.
     let script = "{ sleep 0.1; echo late; sleep 60; } & exit 0";
     for group in [Group::New, Group::NewSession] {
         panic_at("late", script, group, &Limits::new().drain(PATIENCE));
@@ -213,7 +214,7 @@ fn the_output_of_a_child_that_could_not_be_ended_is_not_lost() {
         );
         assert_eq!((output.status, output.ended), (None, Ended::OverallTimeout));
         assert!(!output.complete);
-        // Other errors have none.
+        // Other errors have no output.
         assert!(Kill::now().tree(0).unwrap_err().output().is_none());
         drop(tracer);
         waitpid(raw(pid), None).unwrap();

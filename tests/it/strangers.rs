@@ -1,4 +1,4 @@
-//! What belongs to other programs lives on, however close to a target it is.
+//! Processes of other programs live on, however close to a target they are.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::child::Crew;
 use super::fixture::{PATIENCE, Victim, alone, eventually, outcomes, patient, states};
 use super::tree::unmoved;
 
-/// By none of our own code; `None` if there is no such process.
+/// This uses none of the crate's code. `None` if there is no such process.
 fn parent(pid: u32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("PPid:"))?;
@@ -22,7 +22,7 @@ fn is_leader(pid: u32) -> bool {
     getpgid(Some(pid)) == Ok(pid)
 }
 
-/// The one process of the family for which this holds.
+/// The only process of the family for which this holds.
 fn the_one(victim: &Victim, is_it: impl Fn(u32) -> bool) -> u32 {
     let found: Vec<u32> = (victim.others().into_iter())
         .filter(|&pid| is_it(pid))
@@ -31,7 +31,7 @@ fn the_one(victim: &Victim, is_it: impl Fn(u32) -> bool) -> u32 {
     found[0]
 }
 
-/// The one process of the family that has lost its parent. Waits until there is one.
+/// The only process of the family that has lost its parent. Waits until there is one.
 fn the_orphan(victim: &Victim) -> u32 {
     let family = victim.pids();
     let is_orphan = |pid: &u32| {
@@ -46,8 +46,8 @@ fn the_orphan(victim: &Victim) -> u32 {
     orphan.unwrap()
 }
 
-/// A shell starts two jobs in one group, and exits when the first of them obeys SIGTERM. The second
-/// job is then an orphan in a group that the root led, but it is no descendant of the root.
+/// A shell starts two jobs in one group, and exits when the first job obeys SIGTERM. The second job
+/// is then an orphan. It is in the group that the root led, but it is not a descendant of the root.
 #[test]
 fn a_job_mate_whose_shell_exits_during_the_grace_is_left_alone() {
     let mut shell = Victim::start("job{ { ignore=TERM } } job{ } follow");
@@ -58,7 +58,7 @@ fn a_job_mate_whose_shell_exits_during_the_grace_is_left_alone() {
     });
     let kill = Kill::graceful().grace(Duration::from_secs(1));
     let report = unmoved(&[mate], || kill.verify_within(PATIENCE).tree(root).unwrap());
-    // The shell exited before the second signal.
+    // The shell exits before the second signal.
     assert_eq!(states(shell.pid()), ['Z']);
     assert_eq!(
         outcomes(&report),
@@ -67,7 +67,8 @@ fn a_job_mate_whose_shell_exits_during_the_grace_is_left_alone() {
     assert!(shell.answers());
 }
 
-/// As `root | { background & }`: the second job has exited, and its child is in the group of the root.
+/// The case `root | { background & }`: the second job has exited, and its child is in the group of
+/// the root.
 #[test]
 fn an_orphan_of_a_job_mate_is_left_alone() {
     for kill in [patient(), Kill::graceful().grace(PATIENCE)] {
@@ -80,11 +81,12 @@ fn an_orphan_of_a_job_mate_is_left_alone() {
     }
 }
 
-/// A session is entered only by birth, so an orphan in it descends from its leader.
+/// A process enters a session only by birth, so an orphan in a session descends from the session's
+/// leader.
 #[test]
 fn an_orphan_in_a_session_that_a_member_leads_is_killed() {
     for kill in [patient(), Kill::graceful().grace(PATIENCE)] {
-        // The root is a child of another process than the caller.
+        // The parent of the root is another process than the caller.
         let mut shell = Victim::start("{ setpgid { setsid { { setpgid } exit } } }");
         let root = the_one(&shell, |pid| parent(pid) == Some(shell.pid()));
         let leader = the_one(&shell, |pid| parent(pid) == Some(root));
@@ -106,7 +108,7 @@ fn an_orphan_in_a_group_that_a_child_of_the_caller_leads_is_killed() {
     if !alone!(an_orphan_in_a_group_that_a_child_of_the_caller_leads_is_killed) {
         return;
     }
-    // Orphans go to init first, and to the caller itself then.
+    // In the first round, orphans go to init. In the second one, they go to the caller itself.
     for round in 0..2 {
         let mut victim = Victim::start("setpgid { { ignore=TERM } exit }");
         let orphan = the_orphan(&victim);
@@ -121,7 +123,8 @@ fn an_orphan_in_a_group_that_a_child_of_the_caller_leads_is_killed() {
     }
 }
 
-/// The shell exited, the worker lives: a zombie keeps its number, and so the group is still its own.
+/// The shell has exited and the worker lives. A zombie keeps its number, so the group is still its
+/// own.
 #[test]
 fn an_orphan_in_a_group_that_a_zombie_of_the_caller_leads_is_killed() {
     for kill in [patient(), Kill::graceful().grace(PATIENCE)] {
@@ -139,10 +142,10 @@ fn an_orphan_in_a_group_that_a_zombie_of_the_caller_leads_is_killed() {
     }
 }
 
-/// Runs `f` in a forked copy of this program, which exits then.
+/// Runs `f` in a forked copy of this program. Then the copy exits.
 fn in_a_copy(f: impl FnOnce()) {
-    // SAFETY: no other thread of this program holds a lock that the copy needs: the one that runs the
-    // tests waits for this one.
+    // SAFETY: no other thread of this program holds a lock that the copy needs, because the thread
+    // that runs the tests waits for this one.
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
@@ -182,11 +185,11 @@ fn a_registry_killed_by_a_forked_copy_of_the_caller_kills_nothing() {
         registry.add(&crew.managed).unwrap(),
         registry.add_group(group.pid()).unwrap(),
     ];
-    // Whether that is an error is another question.
+    // This test does not ask whether that is an error.
     in_a_copy(|| drop(registry.kill_all(&Kill::now())));
     assert!(crew.answers());
     assert!(group.answers());
-    // Here it still kills.
+    // In this process, the registry still kills.
     let report = registry.kill_all(&patient()).unwrap();
     assert_eq!(
         report.pids(Outcome::Killed),

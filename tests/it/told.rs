@@ -1,4 +1,4 @@
-//! What callers are told: whether a process is gone, and why something failed.
+//! What callers learn: whether a process is gone, and why a call failed.
 
 use std::error::Error as _;
 use std::io;
@@ -38,7 +38,7 @@ fn a_process_is_gone_once_all_its_threads_are() {
     assert!(is_gone(pid).unwrap());
     assert_eq!(states(pid), ['Z']);
     victim.child().wait().unwrap();
-    // It may belong to another one by now, who is then not gone.
+    // By now another process may have the number, and that process is not gone.
     let free = nix::sys::signal::kill(raw(pid), None).is_err();
     assert!(is_gone(pid).unwrap() || !free);
     // No kernel gives this number.
@@ -131,7 +131,7 @@ fn the_time_since_sigkill_is_told() {
     let held = format!("{} (stubborn) is held by debugger {by}", victim.pid());
     assert_eq!(who, held);
     other.all_gone();
-    // Nothing was sent to who is spared.
+    // A spared process gets no signal.
     let me = std::process::id();
     let text = Kill::now().pids(&[me]).unwrap_err().to_string();
     assert!(text.starts_with("1 of 1 process not signalled: "), "{text}");
@@ -147,7 +147,7 @@ fn a_refusal_quotes_what_it_refused() {
     std::fs::write(&file, "").unwrap();
     let me = std::process::id();
     let own = nix::unistd::getpgrp().as_raw();
-    // It has no number if it is outside of the PID namespace.
+    // The group has no number if it is outside of the PID namespace.
     let own_group = match own {
         0 => "0 is no process number".to_owned(),
         _ => format!("group {own} holds "),
@@ -190,7 +190,7 @@ fn a_refusal_quotes_what_it_refused() {
     assert!(error.to_string().contains("\"12:x\""), "{error}");
 }
 
-/// Errors of the system, each with what it is of.
+/// Errors of the system, each with the call that it comes from.
 fn of_the_system() -> Vec<(Error, io::ErrorKind)> {
     let dir = tempfile::tempdir().unwrap();
     let circle = dir.path().join("circle");
@@ -239,7 +239,7 @@ fn no_text_repeats_the_reason_of_the_system() {
         assert!(!text.contains(words), "{text}: {words}");
         let source: &io::Error = source.downcast_ref().unwrap();
         assert_eq!(source.kind(), kind, "{text}: {words}");
-        // As an error of the system it keeps its kind, and all that it says.
+        // Converted to an error of the system, it keeps its kind and all of its text.
         let error = io::Error::from(error);
         assert_eq!((error.kind(), error.to_string()), (kind, text));
     }
@@ -273,7 +273,7 @@ fn as_an_error_of_the_system_it_has_a_fitting_kind() {
     if is_root("part of as_an_error_of_the_system_it_has_a_fitting_kind") {
         let forbidden = |pids: &[u32]| as_nobody(|| Kill::now().pids(pids).unwrap_err());
         errors.push((forbidden(&pids), io::ErrorKind::PermissionDenied));
-        // Not if that is the reason of a part only.
+        // The kind is different if only some targets have that reason.
         errors.push((forbidden(&[pids[0], 0]), io::ErrorKind::TimedOut));
     }
     for (error, kind) in errors {
@@ -321,7 +321,7 @@ fn without_proc_the_reason_is_told() {
     assert!(victim.answers());
 }
 
-/// Chains of processes that fork and exit can outrun a search, which then must say so.
+/// Chains of processes that fork and exit can outrun a search. The search must then say so.
 #[test]
 fn what_is_not_proven_is_a_timeout() {
     if !is_root("what_is_not_proven_is_a_timeout")

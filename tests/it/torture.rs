@@ -1,4 +1,4 @@
-//! Everything at once, from many threads, on the same targets.
+//! All calls at once, from many threads, on the same targets.
 
 use std::path::Path;
 use std::process::Command;
@@ -30,12 +30,12 @@ const TARGETS: [&str; 6] = [
     "leader-exits",
 ];
 
-/// By none of our own code. No number is used twice in so short a time.
+/// This uses none of the crate's code. No number is used again in so short a time.
 fn is_gone(pid: u32) -> bool {
     states(pid).iter().all(|state| matches!(state, 'Z' | 'X'))
 }
 
-/// Who is reported gone is gone, whatever became of the others.
+/// A process that is reported gone is gone, whatever happened to the others.
 fn judge(result: process_kill::Result<Report>) {
     let report = match &result {
         Ok(report) => report,
@@ -50,12 +50,12 @@ fn judge(result: process_kill::Result<Report>) {
     }
 }
 
-/// Starts one target after another, in the place of the one that was killed.
+/// Starts one target after another. Each replaces the target that was killed before it.
 fn supply(spec: &str, pool: &Mutex<Vec<u32>>, end: Instant) {
     while Instant::now() < end {
         let mut command = stubborn(spec);
         command.arg("tortured").env("TORTURED", "yes");
-        // `Err`: it was killed before it was ready.
+        // `Err` means that it was killed before it was ready.
         if let Ok(mut victim) = Victim::try_spawn(command) {
             *pool.lock().unwrap() = victim.pids();
             victim.all_gone();
@@ -110,7 +110,7 @@ fn call(targets: &[u32], alive: &Process) {
                 }
             }
         }
-        // Its own arguments are nobody's: the children of a victim are started without.
+        // No process has the victim's own arguments, because its children are started without them.
         14 | 15 => assert!(pids_matching("stubborn$").unwrap().contains(&alive_pid)),
         16 => assert_eq!(pids_in_session(alive_pid).unwrap(), [alive_pid]),
         17 => assert_eq!(pids_in_group(alive_pid).unwrap(), [alive_pid]),
@@ -167,7 +167,7 @@ fn every_function_holds_while_all_others_run() {
     if !is_root(test) || !alone!(every_function_holds_while_all_others_run in OWN_PIDS) {
         return;
     }
-    // Its parent exits, so it is no child of ours when all children are killed.
+    // Its parent exits, so it is not a child of this program when all children are killed.
     let mut calm = stubborn("{ setsid } exit");
     calm.env("CALM", "yes").current_dir("/proc");
     let mut calm = Victim::spawn(calm);
@@ -176,8 +176,9 @@ fn every_function_holds_while_all_others_run() {
     calm.child().wait().unwrap();
     let alive = Process::open(alive_pid).unwrap().unwrap();
 
-    // From here on whoever loses its parent, even before it is ready and named, is found by who kills
-    // all children; else its supplier would wait for it in vain.
+    // From here on this program adopts every process that loses its parent, even one that is not
+    // yet ready and named. The calls that kill all children then find it. Otherwise its supplier
+    // would wait for it forever.
     child::adopt_orphans().unwrap();
     let before = open_descriptors();
     let pools = TARGETS.map(|_| Mutex::new(Vec::new()));
@@ -210,7 +211,7 @@ fn every_function_holds_while_all_others_run() {
         assert!(calls.iter().all(|&calls| calls > 0), "{calls:?}");
         println!("{} calls", calls.iter().sum::<u32>());
 
-        // Nobody was left stopped.
+        // No process was left stopped.
         for entry in std::fs::read_dir("/proc").unwrap() {
             let name = entry.unwrap().file_name();
             let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
@@ -218,7 +219,7 @@ fn every_function_holds_while_all_others_run() {
             };
             assert!(!states(pid).contains(&'T'), "{pid}");
         }
-        // Those who are left end here, so that who waits for them does.
+        // The targets that are left end here, so the threads that wait for them end too.
         eventually("the end of all targets", || {
             sigkill_pids_and_verify(&named()).is_ok() && kill_all_children().is_ok()
         });

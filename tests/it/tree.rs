@@ -14,17 +14,17 @@ use super::fixture::{
     runs, states, stubborn,
 };
 
-/// Above what a deadline promises, for a machine that is busy.
+/// The time that a call may take beyond its deadline, on a machine that is busy.
 const ROOM: Duration = Duration::from_secs(1);
 
-/// The targets with this outcome, ascending.
+/// The targets that have this outcome, ascending.
 fn sorted(report: &Report, outcome: Outcome) -> Vec<u32> {
     let mut pids = report.pids(outcome);
     pids.sort_unstable();
     pids
 }
 
-/// Those that are no zombies, ascending.
+/// The processes that are not zombies, ascending.
 fn living(victim: &Victim) -> Vec<u32> {
     let lives = |&pid: &u32| !matches!(states(pid)[..], [] | ['Z']);
     victim.pids().into_iter().filter(lives).collect()
@@ -41,12 +41,13 @@ fn is_traced(pid: u32) -> bool {
     !status.contains("TracerPid:\t0\n")
 }
 
-/// Whether it lives and goes on.
+/// Whether the process lives and runs on.
 fn is_going(pid: u32) -> bool {
     matches!(states(pid)[..], ['S' | 'R' | 'D', ..])
 }
 
-/// Runs `f` and looks without pause at these processes: none is ever seen stopped, and all live on.
+/// Runs `f`, and looks at these processes without pause. None of them is ever seen stopped, and all
+/// live on.
 pub fn unmoved<T: Send>(pids: &[u32], f: impl FnOnce() -> T + Send) -> T {
     let over = AtomicBool::new(false);
     let seen = Mutex::new(Vec::<u32>::new());
@@ -69,7 +70,7 @@ pub fn unmoved<T: Send>(pids: &[u32], f: impl FnOnce() -> T + Send) -> T {
     done
 }
 
-/// With time for a machine that is busy.
+/// This has enough time for a machine that is busy.
 fn now() -> Kill {
     Kill::now().verify_within(PATIENCE)
 }
@@ -224,7 +225,8 @@ fn a_member_whose_tracer_lets_it_go_on_is_killed_in_time() {
     let begun = Instant::now();
     let ended = Kill::now().verify_within(VERIFY).tree(victim.pid());
     assert!(begun.elapsed() < VERIFY + ROOM);
-    // It may have forked until the end, so there is no proof; but all that were found are gone.
+    // The tree may have forked until the end, so there may be no proof. But all processes that were
+    // found are gone.
     if let Err(error) = ended {
         assert_eq!(error.kind(), ErrorKind::Unproven);
         assert_eq!(
@@ -262,12 +264,12 @@ fn a_walk_that_cannot_be_closed_in_time_says_so() {
         let begun = Instant::now();
         let error = kill.tree(victim.pid()).unwrap_err();
         let elapsed = begun.elapsed();
-        // The storm itself leaves little of the machine to us.
+        // The storm itself leaves this program little time on the machine.
         assert!(elapsed < verify + 4 * ROOM, "{elapsed:?}");
-        // The storm may be over by the time that is said.
+        // The storm may be over before the call returns its error.
         let kinds = [ErrorKind::Survivors, ErrorKind::Unproven];
         assert!(kinds.contains(&error.kind()), "{error}");
-        // Whoever is left goes on, and so sees that he is let go.
+        // Each process that is left runs on, so it sees that it is let go.
         victim.let_go();
         victim.all_gone();
     }
@@ -317,8 +319,8 @@ fn strangers_in_a_group_that_the_tree_leads_are_left_alone() {
     assert!(stranger.answers());
 }
 
-/// Where init is the root's parent, nobody can be told for an orphan, and a group that the root leads
-/// is not killed as a whole.
+/// If init is the parent of the root, an orphan cannot be told from other children of init. A group
+/// that the root leads is then not killed as a whole.
 #[test]
 fn strangers_in_a_group_led_by_a_child_of_init_are_left_alone() {
     let name = "strangers_in_a_group_led_by_a_child_of_init_are_left_alone";
@@ -345,7 +347,7 @@ fn strangers_in_a_group_led_by_a_child_of_init_are_left_alone() {
     family.all_gone();
     assert!(stranger.answers());
 
-    // The caller is no more to be stopped than anybody else.
+    // The caller must not be stopped, like every other process.
     let (mut family, leader) = daemon();
     let led = nix::unistd::Pid::from_raw(leader.try_into().unwrap());
     let caller = nix::unistd::Pid::from_raw(0);
@@ -379,7 +381,7 @@ fn nobody_is_left_stopped_who_may_not_be_killed() {
         assert_eq!(reasons(&error)[0], (victim.pid(), Reason::NotPermitted));
         for (pid, reason) in reasons(&error) {
             assert_eq!(reason, Reason::NotPermitted);
-            // Who was stopped by others stays so.
+            // A process that another process has stopped stays stopped.
             assert_eq!(is_stopped(pid), pid == stopped, "{pid}");
         }
         assert!(victim.answers());
@@ -404,7 +406,7 @@ fn orphans_are_killed_even_if_a_member_may_not_be() {
 
 #[test]
 fn an_error_in_the_middle_leaves_nobody_stopped() {
-    // The root is stopped by the time its threads are counted.
+    // The root is already stopped when its threads are counted.
     let calls = [libc::SYS_newfstatat, libc::SYS_statx];
     let victim = Victim::start("{ } { { } }");
     let error = filtered(&calls, libc::EIO, || kill_tree(victim.pid()).unwrap_err());
@@ -497,7 +499,8 @@ fn a_stubborn_grandchild_of_an_obedient_leader_is_killed() {
 
 #[test]
 fn who_is_forked_on_the_first_signal_is_killed() {
-    // Still linked, in a group that the root leads, in one that another member leads.
+    // In the three trees, the new process has its parent, is in a group that the root leads, or is
+    // in a group that another member leads.
     for spec in ["{ heir=stay }", "setpgid { heir }", "{ setsid { heir } }"] {
         {
             let mut victim = Victim::start(spec);

@@ -1,4 +1,5 @@
-//! Runs an example in a PID namespace of its own, so that it can find and kill only what it started.
+//! Runs an example in a PID namespace of its own, so that it can find and kill only what it
+//! started.
 
 use std::error::Error;
 use std::os::unix::process::CommandExt;
@@ -10,14 +11,14 @@ const INSIDE: &str = "PROCESS_KILL_EXAMPLE_HAS_OWN_PIDS";
 /// `--kill-child`: if `unshare` is killed, the kernel kills all processes of the namespace.
 const UNSHARE: [&str; 4] = ["--pid", "--fork", "--mount-proc", "--kill-child"];
 
-/// A user namespace gives the rights for that to a user who is not root.
+/// A user namespace gives these rights to a user that is not root.
 const AS_USER: [&str; 2] = ["--user", "--map-root-user"];
 
-/// The first process of a namespace adopts orphans and has to reap them. A shell does that.
+/// The first process of a namespace adopts orphans and must reap them. A shell does that.
 const INIT: [&str; 4] = ["sh", "-c", r#""$@"; exit $?"#, "init"];
 
-/// Starts this program again in a PID namespace of its own and runs `example` there. If no namespace
-/// is to be had, it runs in place.
+/// Starts this program again in a PID namespace of its own, and runs `example` there. If no
+/// namespace can be made, `example` runs in this process.
 pub(crate) fn run(example: impl FnOnce() -> Result<(), Box<dyn Error>>) -> ExitCode {
     let ended = match std::env::var_os(INSIDE) {
         Some(_) => example(),
@@ -35,7 +36,7 @@ pub(crate) fn run(example: impl FnOnce() -> Result<(), Box<dyn Error>>) -> ExitC
     }
 }
 
-/// Returns only if there is no namespace for this program, or if it cannot be started.
+/// Returns only if this program cannot have a namespace, or cannot be started.
 fn start_again() -> Result<(), Box<dyn Error>> {
     for options in [&UNSHARE[..], &[UNSHARE.as_slice(), &AS_USER].concat()] {
         let mut trial = Command::new("unshare");
