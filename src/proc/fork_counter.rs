@@ -28,6 +28,15 @@ impl Newest {
     /// Counts as a counter that moves all the time.
     pub(crate) const UNKNOWN: Newest = Newest(None);
 
+    /// Whether a number may have been given out between an earlier value and this one.
+    pub(crate) fn may_include(self, earlier: Newest, number: Pid) -> bool {
+        match (earlier.0, self.0) {
+            // Smaller: the numbers have begun anew.
+            (Some(then), Some(now)) if then <= now => (then + 1..=now).contains(&number.get()),
+            _ => true,
+        }
+    }
+
     /// Whether no number was given out between the two.
     pub(crate) fn is_same(self, other: Newest) -> bool {
         self.0.is_some() && self == other

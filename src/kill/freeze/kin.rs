@@ -21,19 +21,20 @@ use std::sync::Arc;
 
 use super::super::super::error::{Error, Result};
 use super::super::super::proc::fork_counter::Newest;
-use super::super::super::proc::{self, Stat};
+use super::super::super::proc::{self, Proc, Stat};
 use super::super::super::process::group::OwnedGroup;
 use super::super::super::process::{ProcessGroup, pid_of};
 use super::super::super::sys::{self, Pid, SIGCONT, SIGKILL, SIGSTOP};
 use super::super::super::targets::Targets;
 use super::super::super::targets::found::Added;
+use super::newest;
 
 /// The kin of the targets, found by session and group.
 #[derive(Default)]
 pub(in super::super) struct Kin {
-    sessions: HashMap<Pid, Arc<ProcessGroup>>,
-    /// Those of the sessions whose number names them still: the leader has it, or a live target is in
-    /// the session. A number without either may name a stranger's session by now.
+    sessions: HashMap<Pid, Session>,
+    /// Those of the sessions whose number names them still: it was not given away since the leader
+    /// had it, or a live target is in the session. Any other may be a stranger's session by now.
     current: HashSet<Pid>,
     /// Those of the current sessions that a live target is in.
     with_targets: HashSet<Pid>,
@@ -43,6 +44,20 @@ pub(in super::super) struct Kin {
     /// Groups that got SIGSTOP as a whole. They are killed, or continued on drop.
     stopped: HashMap<Pid, Arc<ProcessGroup>>,
     ancestry: Option<Ancestry>,
+}
+
+struct Session {
+    leader: Arc<ProcessGroup>,
+    /// What the fork counter showed before the leader was last seen to have its number.
+    last_led: Newest,
+}
+
+impl Session {
+    /// Whether the number cannot have been given to another process. Numbers are given out upwards,
+    /// so it is not given out again before the counter has begun anew.
+    fn has_number(&self, now: Newest) -> bool {
+        self.leader.has_leader() || !now.may_include(self.last_led, self.leader.pgid)
+    }
 }
 
 struct Group {
@@ -90,7 +105,11 @@ impl Kin {
     }
 
     pub(in super::super) fn own_session(&mut self, leader: &Arc<ProcessGroup>) {
-        self.sessions.insert(leader.pgid, Arc::clone(leader));
+        let session = Session {
+            leader: Arc::clone(leader),
+            last_led: Newest::UNKNOWN,
+        };
+        self.sessions.insert(leader.pgid, session);
     }
 
     /// Adds the group of a root that is the caller's own child.
@@ -112,7 +131,7 @@ impl Kin {
         let session = targets.open_group(pid)?;
         // If it still has its number, what was read and opened under the number is its own.
         if targets.has_its_pid(index) {
-            self.sessions.insert(pid, Arc::new(session));
+            self.own_session(&Arc::new(session));
         }
         Ok(())
     }
@@ -219,13 +238,13 @@ impl Kin {
         if targets.has_live(mate.pid) {
             return Ok(false);
         }
-        let added = targets.add_found(mate.pid, |stat, _| {
+        let added = targets.add_found(mate.pid, |stat, proc| {
             let is_still = Pid::new(stat.parent) == mate.parent;
             let is_orphan = || {
                 let group = Pid::new(stat.group).and_then(|group| self.groups.get(&group));
                 is_still && group.is_some_and(|group| group.leader.is_current())
             };
-            Ok(self.is_proven(stat) || is_orphan())
+            Ok(self.is_proven(stat, proc) || is_orphan())
         })?;
         if added == Added::New && stop {
             targets.send_sigstop(targets.len() - 1);
@@ -240,7 +259,8 @@ impl Kin {
             return Ok(false);
         }
         let known = self.groups.get(&pgid).map(|group| &group.leader);
-        let group = match known.or_else(|| self.sessions.get(&pgid)) {
+        let group = match known.or_else(|| self.sessions.get(&pgid).map(|session| &session.leader))
+        {
             Some(leader) => Arc::clone(leader),
             None => Arc::new(targets.open_group(pgid)?),
         };
@@ -325,16 +345,22 @@ impl Kin {
     /// Finds out which sessions and groups are meant by their numbers still.
     fn refresh(&mut self, targets: &mut Targets<'_>) -> Result<()> {
         self.groups.retain(|_, group| group.leader.is_current());
-        let (led, others): (Vec<_>, Vec<_>) = self
-            .sessions
-            .iter()
-            .partition(|(_, leader)| leader.has_leader());
-        self.current = led.into_iter().map(|(sid, _)| *sid).collect();
+        self.current.clear();
         self.with_targets.clear();
+        let now = newest(targets)?;
+        let mut others = HashSet::new();
+        for (&sid, session) in &mut self.sessions {
+            if session.leader.has_leader() {
+                session.last_led = now;
+            }
+            match session.has_number(now) {
+                true => self.current.insert(sid),
+                false => others.insert(sid),
+            };
+        }
         if others.is_empty() {
             return Ok(());
         }
-        let others: HashSet<Pid> = others.into_iter().map(|(sid, _)| *sid).collect();
         let mut buf = Vec::new();
         for index in 0..targets.len() {
             let Some(pid) = targets.live(index) else {
@@ -353,12 +379,12 @@ impl Kin {
 
     /// As [`Kin::is_sure`], after the process is held: that number may have been given away while the
     /// processes were listed.
-    fn is_proven(&self, stat: &Stat<'_>) -> bool {
+    fn is_proven(&self, stat: &Stat<'_>, proc: &Proc) -> bool {
         let session = Pid::new(stat.session);
-        let leader = session.and_then(|session| self.sessions.get(&session));
-        let in_session = session.is_some_and(|session| {
-            self.with_targets.contains(&session) || leader.is_some_and(|leader| leader.has_leader())
-        });
+        let known = session.and_then(|session| self.sessions.get(&session));
+        let now = proc.newest().unwrap_or(Newest::UNKNOWN);
+        let in_session = session.is_some_and(|session| self.with_targets.contains(&session))
+            || known.is_some_and(|known| known.has_number(now));
         let group = Pid::new(stat.group).and_then(|group| self.groups.get(&group));
         in_session || group.is_some_and(|group| group.is_owned && group.leader.is_current())
     }
