@@ -35,7 +35,7 @@ fuzz_target!(|input: &[u8]| {
 /// The text without white space around it, if it is exactly what `Display` writes.
 fn canonical(text: &str) -> Option<String> {
     let fields: Vec<&str> = text.trim().split(':').collect();
-    let &[pid, start_time, inode, boot] = fields.as_slice() else {
+    let &[pid, start_time, inode, boot, namespace] = fields.as_slice() else {
         return None;
     };
     let pid = digits(pid, 10, u128::from(i32::MAX.unsigned_abs()))?;
@@ -48,7 +48,14 @@ fn canonical(text: &str) -> Option<String> {
         "-" => "-".to_owned(),
         _ => format!("{:032x}", digits(boot, 16, u128::MAX)?),
     };
-    let canonical = format!("{pid}:{start_time}:{inode}:{boot}");
+    let namespace = match namespace {
+        "-" => "-".to_owned(),
+        // Such inodes have ten digits: a shorter number was cut.
+        _ => digits(namespace, 10, u64::MAX.into())
+            .filter(|&inode| inode >= 1_000_000_000)?
+            .to_string(),
+    };
+    let canonical = format!("{pid}:{start_time}:{inode}:{boot}:{namespace}");
     (pid > 0 && canonical == text.trim()).then_some(canonical)
 }
 
