@@ -48,7 +48,7 @@ pub fn descendants(root: u32) -> Result<Vec<ProcessId>> {
     // Only children of these count: a listed number may have gone to another process before its
     // list was read.
     let mut kin = HashSet::from([root]);
-    for Kin { parent, child } in tree(root, &proc)? {
+    for Descendant { parent, child } in tree(root, &proc)? {
         if !kin.contains(&parent) {
             continue;
         }
@@ -68,12 +68,12 @@ pub fn descendants(root: u32) -> Result<Vec<ProcessId>> {
 }
 
 /// A child and its parent.
-pub(crate) struct Kin {
+pub(crate) struct Descendant {
     pub(crate) parent: Pid,
     pub(crate) child: Pid,
 }
 
-fn tree(root: Pid, proc: &Proc) -> Result<Vec<Kin>> {
+fn tree(root: Pid, proc: &Proc) -> Result<Vec<Descendant>> {
     match proc.process(root).thread_group() {
         Ok(Some(process)) if process == root => {}
         Ok(_) => return Ok(Vec::new()),
@@ -92,15 +92,15 @@ fn tree(root: Pid, proc: &Proc) -> Result<Vec<Kin>> {
 pub(crate) fn breadth_first<E>(
     root: Pid,
     mut children: impl FnMut(Pid) -> std::result::Result<Vec<Pid>, E>,
-) -> std::result::Result<Vec<Kin>, E> {
+) -> std::result::Result<Vec<Descendant>, E> {
     let mut seen = HashSet::from([root]);
-    let mut found: Vec<Kin> = Vec::new();
+    let mut found: Vec<Descendant> = Vec::new();
     let mut parent = root;
     let mut walked = 0;
     loop {
         for child in children(parent)? {
             if seen.insert(child) {
-                found.push(Kin { parent, child });
+                found.push(Descendant { parent, child });
             }
         }
         let Some(next) = found.get(walked) else {
@@ -120,7 +120,7 @@ pub(crate) struct ChildLists {
 }
 
 #[derive(PartialEq, Eq)]
-pub(crate) struct Pass {
+pub(crate) struct Lists {
     threads: Vec<Pid>,
     /// In the order of their birth, thread by thread.
     pub(crate) children: Vec<Pid>,
@@ -180,9 +180,9 @@ impl ChildLists {
     }
 
     /// One pass over a process's lists of children.
-    pub(crate) fn pass(&mut self, parent: Pid, proc: &Proc) -> std::result::Result<Pass, NoList> {
+    pub(crate) fn pass(&mut self, parent: Pid, proc: &Proc) -> std::result::Result<Lists, NoList> {
         let threads = proc.process(parent).threads().map_err(NoList::Failed)?;
-        let mut pass = Pass {
+        let mut pass = Lists {
             threads: threads.unwrap_or_default(),
             children: Vec::new(),
             is_complete: true,
@@ -229,7 +229,7 @@ impl ChildLists {
 }
 
 /// As by the lists of children, but by one scan of all parents.
-fn by_parents(root: Pid, proc: &Proc) -> io::Result<Vec<Kin>> {
+fn by_parents(root: Pid, proc: &Proc) -> io::Result<Vec<Descendant>> {
     let mut children = all_children(proc)?;
     breadth_first(root, |parent| {
         Ok(children.remove(&parent).unwrap_or_default())
@@ -296,7 +296,7 @@ mod tests {
             Ok::<_, Infallible>(children.map(|&child| pid(child)).collect())
         };
         let Ok(found) = breadth_first(pid(root), children);
-        let pair = |kin: &Kin| (kin.parent.get(), kin.child.get());
+        let pair = |kin: &Descendant| (kin.parent.get(), kin.child.get());
         found.iter().map(pair).collect()
     }
 
@@ -365,9 +365,9 @@ mod tests {
         }
     }
 
-    fn pairs(mut kin: Vec<Kin>) -> Vec<(u32, u32)> {
+    fn pairs(mut kin: Vec<Descendant>) -> Vec<(u32, u32)> {
         kin.sort_unstable_by_key(|kin| kin.child);
-        let pair = |kin: Kin| (kin.parent.get(), kin.child.get());
+        let pair = |kin: Descendant| (kin.parent.get(), kin.child.get());
         kin.into_iter().map(pair).collect()
     }
 

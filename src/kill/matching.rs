@@ -181,10 +181,9 @@ impl<M: Seek> Search<M> {
 
     /// Searches once; true: there was a new target.
     fn search(&mut self, targets: &mut Targets<'_>) -> Result<bool> {
+        self.before = freeze::newest(targets)?;
         let proc = targets.proc()?;
         proc.begin_scan();
-        let newest = proc.newest();
-        self.before = newest.map_err(|e| Error::io("read the number of the newest process", e))?;
         self.is_sure = true;
         let mut is_new = false;
         for pid in proc::visible(proc)? {
@@ -238,8 +237,7 @@ impl<M: Seek> Search<M> {
 
     /// Whether the latest search was empty, and no process was born during it that matches.
     fn was_empty(&mut self, targets: &mut Targets<'_>) -> Result<bool> {
-        let members: HashSet<Pid> = targets.all_live().collect();
-        let mut members = members;
+        let mut members: HashSet<Pid> = targets.all_live().collect();
         members.extend(targets.ancestors());
         members.insert(targets.proc()?.caller());
         let seek = &mut self.seek;

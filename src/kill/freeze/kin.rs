@@ -38,7 +38,7 @@ pub(in super::super) struct Kin {
     current: HashSet<Pid>,
     /// Those of the current sessions that a live target is in.
     with_targets: HashSet<Pid>,
-    groups: HashMap<Pid, Group>,
+    groups: HashMap<Pid, MemberGroup>,
     /// Children that were zombies when they were listed.
     dead: HashSet<Pid>,
     /// Groups that got SIGSTOP as a whole. They are killed, or continued on drop.
@@ -60,7 +60,7 @@ impl Session {
     }
 }
 
-struct Group {
+struct MemberGroup {
     leader: Arc<ProcessGroup>,
     /// False: only orphans in it are members.
     is_owned: bool,
@@ -97,7 +97,7 @@ impl Kin {
     }
 
     pub(in super::super) fn own_group(&mut self, leader: Arc<ProcessGroup>) {
-        let group = Group {
+        let group = MemberGroup {
             leader: Arc::clone(&leader),
             is_owned: true,
         };
@@ -114,10 +114,12 @@ impl Kin {
 
     /// Adds the group of a root that is the caller's own child.
     pub(in super::super) fn add_group_of_root(&mut self, leader: &Arc<ProcessGroup>) {
-        self.groups.entry(leader.pgid).or_insert_with(|| Group {
-            leader: Arc::clone(leader),
-            is_owned: false,
-        });
+        self.groups
+            .entry(leader.pgid)
+            .or_insert_with(|| MemberGroup {
+                leader: Arc::clone(leader),
+                is_owned: false,
+            });
     }
 
     /// Notes the session of a target that was seen to lead it.
