@@ -69,6 +69,8 @@ struct Children {
     dead: HashSet<Pid>,
     /// The children of a descendant are born into another PID namespace, or this could not be told.
     leaves_namespace: bool,
+    /// What the fork counter showed when the call began.
+    since: Newest,
 }
 
 impl Children {
@@ -84,6 +86,14 @@ impl Children {
             }
             listed => listed.map_err(failed),
         }
+    }
+
+    fn add_children(&self, targets: &mut Targets<'_>) -> Result<()> {
+        let caller = targets.proc()?.caller();
+        for child in self.list(targets)? {
+            targets.add_child(caller, child)?;
+        }
+        Ok(())
     }
 
     /// Adds the living children, newest first. Stops each at once, then its children and so on.
@@ -142,15 +152,13 @@ impl Selection for Children {
         let adopts = sys::process::is_child_subreaper();
         let adopts = adopts.map_err(|e| Error::io("ask whether orphans come here", e))?;
         self.adopts = adopts || caller.is_init();
-        for child in self.list(targets)? {
-            targets.add_child(caller, child)?;
-        }
-        Ok(())
+        self.since = freeze::newest(targets)?;
+        self.add_children(targets)
     }
 
     fn find(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Found> {
         let before = targets.len();
-        self.start(targets)?;
+        self.add_children(targets)?;
         let found = add_members(targets, &mut self.kin, deadline)?;
         self.look_at_namespaces(targets)?;
         Ok(Found {
@@ -180,8 +188,11 @@ impl Selection for Children {
                 let looked_at = self.catch(targets)?;
                 // No process in the list lived, and none came or went since.
                 if targets.len() == before && looked_at == listed && self.list(targets)? == listed {
+                    // Otherwise orphans come here, and the list has shown them.
+                    let is_left = !self.adopts && self.kin.may_have_orphan(targets, self.since)?;
                     // A target that may not be signalled is a survivor, and may have forked.
-                    return Ok(self.proof(targets.all_live().next().is_none()));
+                    let is_doubtful = targets.all_live().next().is_some();
+                    return Ok(self.proof(!is_left && !is_doubtful));
                 }
             }
             if deadline.has_passed() {

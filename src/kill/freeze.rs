@@ -14,7 +14,8 @@
 //!    coverage is `BestEffort`.
 //!
 //! Invariant: a process that is seen stopped forks no more, so the children that are listed after
-//! that are all it has. A member in state D is not still, because SIGSTOP does not abort a fork
+//! that are all it has. A member that a debugger holds is not certain to stay stopped, so the
+//! coverage is `BestEffort`. A member in state D is not still, because SIGSTOP does not abort a fork
 //! that is under way. Two cases of D remain:
 //!
 //! - A vfork(2) parent sleeps in D until its child has called execve(2) or exited. It is still if
@@ -34,6 +35,7 @@ use super::super::targets::{Proof, Targets};
 use super::super::wait::Deadline;
 
 mod kin;
+mod last_look;
 mod listing;
 
 pub(super) use kin::Kin;
@@ -45,6 +47,8 @@ struct Pass {
     is_quiet: bool,
     /// The members in state D that are not vfork(2) parents of members.
     uninterruptible: Vec<usize>,
+    /// A debugger holds a member and may let it run on.
+    is_traced: bool,
 }
 
 /// Stops all live targets and their kin, and adds the kin as targets. `since` is what the fork
@@ -66,7 +70,15 @@ pub(super) fn freeze(
             let is_quiet = pass.is_quiet && pass.uninterruptible.is_empty();
             quiet = if is_quiet { quiet + 1 } else { 0 };
             if is_quiet && kin.only_strangers_since(targets, before)? {
-                return closed(targets, kin, since);
+                return closed(
+                    targets,
+                    kin,
+                    if pass.is_traced {
+                        Newest::UNKNOWN
+                    } else {
+                        since
+                    },
+                );
             }
             if quiet == 2 {
                 return closed(targets, kin, Newest::UNKNOWN);
@@ -117,6 +129,7 @@ fn pass(targets: &mut Targets<'_>, kin: &mut Kin, deadline: Deadline) -> Result<
     let mut pass = Pass {
         is_quiet: true,
         uninterruptible: Vec::new(),
+        is_traced: false,
     };
     let mut listing = Listing::default();
     let mut index = 0;
@@ -155,12 +168,14 @@ fn visit(
     let stillness = seen.stillness;
     // A member that may not be signalled is a survivor anyway. It would never stop.
     pass.is_quiet &= stillness != Stillness::Running || targets.is_doubtful(index);
+    pass.is_traced |= stillness == Stillness::Traced;
     if seen.session == parent.get() {
         kin.note_leader(targets, index)?;
     }
     if stillness == Stillness::Gone || targets.live(index).is_none() {
         return Ok(());
     }
+    kin.places.insert((seen.session, seen.group));
     let listed = match stillness == Stillness::Stopped && seen.threads == 1 {
         true => listing.children_of_stopped(parent, targets)?,
         false => listing.children(parent, targets)?,

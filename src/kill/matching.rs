@@ -259,6 +259,13 @@ impl<M: Seek> Search<M> {
         }
     }
 
+    fn has_orphan(&self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<bool> {
+        match M::WITH_DESCENDANTS {
+            true => retry(deadline, || self.kin.may_have_orphan(targets, self.since)),
+            false => Ok(false),
+        }
+    }
+
     /// Looks at processes as they are born, for a moment. Each link of a chain has its turn as the
     /// newest process, and its command line is there from the start.
     fn watch_births(&mut self, targets: &mut Targets<'_>) -> Result<()> {
@@ -344,6 +351,7 @@ impl<M: Seek> Selection for Search<M> {
             self.kin.kill();
             targets.kill(deadline, Outcome::Exited);
             match retry(deadline, || self.prove_empty(targets, deadline))? {
+                Some(_) if self.has_orphan(targets, deadline)? => return Ok(Proof::NONE),
                 Some(proof) => return self.as_far_as_seen(proof.and(self.trees), targets),
                 None if deadline.has_passed() => return Ok(Proof::NONE),
                 None => {}

@@ -38,9 +38,13 @@ impl Kill {
     /// from the call until the tree was closed. [`BestEffort`](super::super::Coverage): the machine
     /// kept forking, and two looks in a row found nothing new; or a member ended before its children
     /// were listed, also if it was the root; or /proc hides processes (`hidepid`). In both cases a
-    /// daemon that left tree and session before the call is not found. With a grace, what a member
-    /// starts while it handles the first signal may be missed too, if the member ends at once.
+    /// daemon that left tree and session before the call is not found, and neither is a process that
+    /// a member starts in a new group or session, if the member ends at once after that.
     /// [`pids_with_env`](super::super::pids_with_env) or a cgroup finds it.
+    ///
+    /// A member can start a process and end before that is listed, for example in a handler of the
+    /// first signal. If such an orphan stays in the group and session of the member, it is seen. It
+    /// may be a stranger's child too, so it is not killed, and the result is `Unproven`.
     ///
     /// Nothing is left stopped, whatever the outcome. Parents see their children stop (`SIGCHLD`,
     /// waitpid(2) with `WUNTRACED`).
@@ -263,6 +267,7 @@ impl Selection for Tree<'_> {
         });
         self.kin.kill();
         targets.kill(deadline, Outcome::Killed);
-        proof
+        let is_left = retry(deadline, || self.kin.may_have_orphan(targets, self.since))?;
+        if is_left { Ok(Proof::NONE) } else { proof }
     }
 }

@@ -21,7 +21,7 @@ use super::stat::Stat;
 use super::{Proc, is_absent, number, with_path};
 
 /// What the counter showed; `None`: the kernel does not tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Newest(Option<u32>);
 
 impl Newest {

@@ -14,9 +14,19 @@ use super::{field, malformed, number};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     pub(crate) stillness: Stillness,
-    /// 0: the session is outside of this PID namespace, or the process is gone.
+    /// 0: the session or group is outside of this PID namespace, or the process is gone.
     pub(crate) session: u32,
+    pub(crate) group: u32,
     pub(crate) threads: u32,
+}
+
+impl Seen {
+    pub(crate) const GONE: Seen = Seen {
+        stillness: Stillness::Gone,
+        session: 0,
+        group: 0,
+        threads: 0,
+    };
 }
 
 impl ProcessDir<'_> {
@@ -39,13 +49,9 @@ impl ProcessDir<'_> {
     pub(crate) fn look(&self) -> io::Result<Seen> {
         let mut buf = Vec::new();
         let Some(leader) = self.stat(&mut buf)? else {
-            return Ok(Seen {
-                stillness: Stillness::Gone,
-                session: 0,
-                threads: 0,
-            });
+            return Ok(Seen::GONE);
         };
-        let (session, threads) = (leader.session, leader.threads);
+        let (session, group, threads) = (leader.session, leader.group, leader.threads);
         let stillness = match (leader.is_zombie(), leader.threads) {
             (true, _) => Stillness::Gone,
             (_, 1) => Stillness::of(leader.state),
@@ -54,6 +60,7 @@ impl ProcessDir<'_> {
         Ok(Seen {
             stillness,
             session,
+            group,
             threads,
         })
     }

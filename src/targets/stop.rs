@@ -70,10 +70,6 @@ impl Targets<'_> {
             }
             backoff.pause(patience, &mut *self.wait);
         }
-        Ok(Seen {
-            stillness: Stillness::Gone,
-            session: 0,
-            threads: 0,
-        })
+        Ok(Seen::GONE)
     }
 }

@@ -2,15 +2,19 @@
 //! case.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::Barrier;
+use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 use process_kill::child::adopt_orphans;
-use process_kill::{Coverage, ErrorKind, Kill, ProcessId, Reason};
+use process_kill::{Coverage, ErrorKind, Kill, ProcessId, Reason, Report};
 
 use super::fixture::{
     OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, patient, readable, reasons, runs,
@@ -311,4 +315,110 @@ fn children_with_a_pid_namespace_of_their_own_are_no_exact_search() {
             victim.all_gone();
         }
     }
+}
+
+/// A shell that handles SIGTERM in this way, and has said so.
+fn shell_with_handler(handler: &str) -> Child {
+    let script = format!("trap '{handler}' TERM; echo ready; while :; do read line; done");
+    let mut shell = Command::new("sh")
+        .args(["-c", &script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until_ready(&mut shell);
+    shell
+}
+
+fn until_ready(shell: &mut Child) {
+    let mut ready = [0; 6];
+    let out = shell.stdout.as_mut().unwrap();
+    out.read_exact(&mut ready).unwrap();
+    assert_eq!(&ready, b"ready\n");
+}
+
+/// A handler of the first signal starts a process and exits at once. No list shows the process while
+/// its parent lives.
+#[test]
+fn what_a_handler_leaves_behind_is_killed_or_told() {
+    if !is_root("what_a_handler_leaves_behind_is_killed_or_told")
+        || !alone!(what_a_handler_leaves_behind_is_killed_or_told in OWN_PIDS)
+    {
+        return;
+    }
+    let mut ends = [0; 3];
+    for _ in 0..runs(30) {
+        let mut shell = shell_with_handler("sleep 61 & exit");
+        let ended = Kill::graceful().tree(shell.id());
+        ends[judge(&ended, shell.stdout.as_ref().unwrap())] += 1;
+        shell.wait().unwrap();
+    }
+    println!("{} killed, {} told, {} false", ends[0], ends[1], ends[2]);
+    assert_eq!(ends[2], 0);
+}
+
+/// A debugger suppresses SIGSTOP. The member runs on, and forks after its children were listed.
+#[test]
+fn what_a_debugger_lets_a_member_fork_is_killed_or_told() {
+    if !is_root("what_a_debugger_lets_a_member_fork_is_killed_or_told")
+        || !alone!(what_a_debugger_lets_a_member_fork_is_killed_or_told in OWN_PIDS)
+    {
+        return;
+    }
+    // The walk is busy with the others after it has listed the children of the shell.
+    const CROWD: &str = "for i in $(seq 100); do sleep 61 & done; echo ready; \
+                         while read line; do sleep 61 & done";
+    let mut ends = [0; 3];
+    for round in 0..runs(10) {
+        let mut shell = Command::new("sh")
+            .args(["-c", CROWD])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        until_ready(&mut shell);
+        let pid = Pid::from_raw(shell.id().try_into().unwrap());
+        let mut leash = shell.stdin.take().unwrap();
+        let (is_seized, seized) = mpsc::channel();
+        let debugger = thread::spawn(move || {
+            ptrace::seize(pid, ptrace::Options::empty()).unwrap();
+            is_seized.send(()).unwrap();
+            while !matches!(waitpid(pid, None).unwrap(), WaitStatus::Signaled(..)) {
+                // This sleep waits for nothing: the rounds try one moment of the call after the
+                // other.
+                thread::sleep(Duration::from_micros(u64::from(round % 10) * 300));
+                // It may have been killed meanwhile, so both may fail.
+                let _ = leash.write_all(b"fork\n");
+                let _ = ptrace::cont(pid, None);
+            }
+        });
+        seized.recv().unwrap();
+        let ended = Kill::now().tree(shell.id());
+        ends[judge(&ended, shell.stdout.as_ref().unwrap())] += 1;
+        debugger.join().unwrap();
+    }
+    println!("{} killed, {} told, {} false", ends[0], ends[1], ends[2]);
+    assert_eq!(ends[2], 0);
+}
+
+/// 0: `Ok`, and every writer of the pipe is gone. 1: it was told that more may be left. 2: `Ok` is
+/// false.
+fn judge(ended: &process_kill::Result<Report>, pipe: &ChildStdout) -> usize {
+    match ended {
+        Ok(_) if is_hung_up(pipe, MOMENT) => 0,
+        Ok(_) => 2,
+        Err(e) => {
+            assert_eq!(e.kind(), ErrorKind::Unproven, "{e}");
+            1
+        }
+    }
+}
+
+/// Whether every writer of a pipe is gone.
+fn is_hung_up(pipe: &ChildStdout, within: Duration) -> bool {
+    let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::try_from(within).unwrap()).unwrap();
+    fds[0]
+        .revents()
+        .is_some_and(|events| events.contains(PollFlags::POLLHUP))
 }

@@ -44,6 +44,8 @@ pub(in super::super) struct Kin {
     /// Groups that got SIGSTOP as a whole. They are killed, or continued on drop.
     stopped: HashMap<Pid, Arc<ProcessGroup>>,
     ancestry: Option<Ancestry>,
+    /// The session and group of each member that was looked at, by their numbers.
+    pub(super) places: HashSet<(u32, u32)>,
 }
 
 struct Session {
@@ -144,7 +146,11 @@ impl Kin {
         for index in 0..targets.len() {
             if let Some(pid) = targets.live(index) {
                 let stat = targets.proc()?.process(pid).stat(&mut buf);
-                if proc::readable(pid, stat)?.is_some_and(|stat| stat.session == pid.get()) {
+                let Some(stat) = proc::readable(pid, stat)? else {
+                    continue;
+                };
+                self.places.insert((stat.session, stat.group));
+                if stat.session == pid.get() {
                     self.note_leader(targets, index)?;
                 }
             }

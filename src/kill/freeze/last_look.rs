@@ -1,0 +1,90 @@
+//! The last look, after all members were killed: for an orphan that may be a member's child.
+//!
+//! A member can start a process and end before the process is listed. A handler of the first signal
+//! may do so, and a member that a debugger or a SIGCONT from outside continues. The kernel gives the
+//! orphan to another process and keeps no record of its parent. So it may be a stranger. It is not
+//! killed, but the call is not `Ok`.
+//!
+//! An orphan is suspected only if all of this is true:
+//!
+//! 1. It was born since the call began, by the [fork counter](Newest).
+//! 2. It is in the session and group of a member. A child inherits both.
+//! 3. It was adopted. The child of another process is in the session of its parent, unless it leads
+//!    a session. Init's and the caller's own children may be in the same session, so they are
+//!    suspected too. The kernel gives orphans to the first thread, so a child of another thread of
+//!    the caller is none.
+//!
+//! An orphan that has left the session or group is not found. The coverage is `BestEffort` then.
+
+use std::collections::HashMap;
+
+use super::super::super::error::{Error, Result};
+use super::super::super::proc;
+use super::super::super::proc::fork_counter::Newest;
+use super::super::super::sys::{self, Pid};
+use super::super::super::targets::Targets;
+use super::{Kin, newest};
+
+impl Kin {
+    /// Whether a process lives that may be an unknown child of a member. `since` is what the fork
+    /// counter showed when the call began.
+    pub(in super::super) fn may_have_orphan(
+        &self,
+        targets: &mut Targets<'_>,
+        since: Newest,
+    ) -> Result<bool> {
+        let now = newest(targets)?;
+        if now.is_same(since) {
+            return Ok(false);
+        }
+        let mut sessions = HashMap::new();
+        let mut suspects = Vec::new();
+        let mut buf = Vec::new();
+        for pid in proc::visible(targets.proc()?)? {
+            let stat = proc::readable(pid, targets.proc()?.process(pid).stat(&mut buf))?;
+            let Some(stat) = stat else {
+                continue;
+            };
+            sessions.insert(pid, stat.session);
+            let is_suspect = now.may_include(since, pid)
+                && self.places.contains(&(stat.session, stat.group))
+                && stat.session != pid.get()
+                && !stat.is_zombie()
+                && !targets.contains(pid);
+            if is_suspect {
+                suspects.push((pid, Pid::new(stat.parent), stat.session));
+            }
+        }
+        for (pid, parent, session) in suspects {
+            let is_adopted = match parent {
+                // Outside of this PID namespace.
+                None => false,
+                Some(parent) if targets.has_live(parent) => true,
+                Some(parent) if parent.is_caller() => adopts(pid, targets)?,
+                Some(parent) if parent.is_init() => true,
+                Some(parent) => sessions.get(&parent).is_some_and(|&own| own != session),
+            };
+            if is_adopted {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Whether a child of the caller may be an orphan that was given to it.
+fn adopts(child: Pid, targets: &mut Targets<'_>) -> Result<bool> {
+    let caller = targets.proc()?.caller();
+    // If it cannot be told, it may be one.
+    if !caller.is_init() && !sys::process::is_child_subreaper().unwrap_or(true) {
+        return Ok(false);
+    }
+    let (mut children, mut buf) = (Vec::new(), Vec::new());
+    let listed = targets.proc()?.process(caller);
+    match listed.children(caller, &mut children, &mut buf) {
+        Ok(_) => Ok(children.contains(&child)),
+        // Linux without CONFIG_PROC_CHILDREN.
+        Err(e) if proc::is_absent(&e) => Ok(true),
+        Err(e) => Err(Error::io("list the caller's children", e)),
+    }
+}
