@@ -372,6 +372,6 @@ pub fn wait_until_gone(pids: &[u32], within: Duration) -> Result<Report> {
     let deadline = Deadline::after(within);
     let mut targets = Targets::watched();
     targets.add_named(pids.iter().map(|&pid| (pid, None)));
-    targets.wait(deadline, Outcome::Exited);
+    targets.watch(deadline);
     targets.finish(Proof::EXACT)
 }

@@ -101,10 +101,14 @@ impl<'a> Stat<'a> {
 
     /// The time since it started, to the clock tick.
     pub(crate) fn age(&self) -> io::Result<Duration> {
+        Ok(sys::since_boot()?.saturating_sub(self.started()))
+    }
+
+    /// When it started, as the time since boot, to the clock tick.
+    pub(crate) fn started(&self) -> Duration {
         let ticks = procfs::ticks_per_second().max(1);
         let (seconds, rest) = (self.start_time / ticks, self.start_time % ticks);
-        let started = Duration::from_secs(seconds) + Duration::from_millis(rest * 1000 / ticks);
-        Ok(sys::since_boot()?.saturating_sub(started))
+        Duration::from_secs(seconds) + Duration::from_millis(rest * 1000 / ticks)
     }
 
     pub(crate) fn is_exiting(&self) -> bool {

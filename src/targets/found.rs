@@ -43,6 +43,7 @@ impl Targets<'_> {
             State::Gone(_) if is_nobody(pid) => return Ok(Added::Vanished),
             State::Gone(_) => return Ok(Added::Dead),
             State::Refused(Reason::Thread) => return Ok(Added::Vanished),
+            State::Parked(_) | State::Pending(_) => return Err(no_room(pid)),
             State::Live(held) => {
                 let mut buf = Vec::new();
                 let proc = self.proc()?;
@@ -102,7 +103,11 @@ impl Targets<'_> {
         let Some(&index) = self.latest.get(&pid) else {
             return false;
         };
-        matches!(self.targets[index].state, State::Refused(_)) || self.has_its_pid(index)
+        // One that cannot be looked at now is still there as far as is known.
+        let is_its_own = self.has_its_pid(index);
+        is_its_own
+            || self.live(index).is_some()
+            || matches!(self.targets[index].state, State::Refused(_))
     }
 
     /// Whether the caller or a target still has this number. Then a list of children that was read
@@ -114,16 +119,21 @@ impl Targets<'_> {
         }
     }
 
-    /// Whether a target still has its pid. If it was reaped, it is gone.
+    /// Whether a target still has its pid. If it was reaped, it is gone. False also if it cannot be
+    /// told.
     pub(crate) fn has_its_pid(&mut self, index: usize) -> bool {
         let doubt = self.targets[index].doubt;
-        self.act(index, self.outcome, |held, proc, _| match held.pidfd() {
-            Some(_) => Ok(!held.has_its_pid()),
-            None => held.is_gone(proc),
+        let mut is_its_own = false;
+        self.act(index, self.outcome, |held, proc, _| {
+            is_its_own = match held.pidfd() {
+                Some(_) => held.has_its_pid(),
+                None => !held.is_gone(proc)?,
+            };
+            Ok(!is_its_own)
         });
         // A failed look says nothing about what was sent.
         self.targets[index].doubt = doubt;
-        self.live(index).is_some()
+        is_its_own
     }
 
     /// Forgets the targets from one index on, unless `keep` says true. They were not signalled yet.
@@ -139,4 +149,9 @@ impl Targets<'_> {
                 .extend(Pid::new(target.number).map(|pid| (pid, index)));
         }
     }
+}
+
+fn no_room(pid: Pid) -> Error {
+    let full = io::Error::from_raw_os_error(libc::EMFILE);
+    Error::io(format!("hold process {}", pid.get()), full)
 }

@@ -3,7 +3,8 @@
 //! | state | what is held | becomes |
 //! |---|---|---|
 //! | `Live` | a [`PidRef`] | `Gone`, or `Parked` if another target needs its descriptor |
-//! | `Parked` | an identity; the pidfd is closed | `Live` when it is acted on, or `Gone` |
+//! | `Parked` | an identity, and no pidfd | `Live` when it is acted on, or `Gone` |
+//! | `Pending` | a pid: there was no descriptor to hold it | as `Parked`, if it is older than the call |
 //! | `Gone` | how it ended | stays |
 //! | `Refused` | why | stays |
 //!
@@ -16,7 +17,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::error::{Error, Result};
 use super::proc::{self, MaybeProc, Proc};
@@ -36,6 +37,8 @@ pub(crate) use verdict::Proof;
 
 pub(crate) struct Targets<'w> {
     started: Instant,
+    /// The time since boot when the call began.
+    began: Duration,
     proc: MaybeProc,
     targets: Vec<Target>,
     /// The index of the latest target with a pid.
@@ -65,19 +68,9 @@ struct Target {
 enum State {
     Live(PidRef),
     Parked(ProcessId),
+    Pending(Pid),
     Gone(Outcome),
     Refused(Reason),
-}
-
-impl From<Pin> for State {
-    fn from(pin: Pin) -> State {
-        match pin {
-            Pin::Held(held) => State::Live(held),
-            Pin::Gone => State::Gone(Outcome::AlreadyGone),
-            Pin::Refused(reason) => State::Refused(reason),
-            Pin::NoRoom => State::Refused(Reason::Unverifiable),
-        }
-    }
 }
 
 impl<'w> Targets<'w> {
@@ -94,6 +87,8 @@ impl<'w> Targets<'w> {
     fn with(spared: Option<Spared>, wait: impl Wait + 'w) -> Targets<'w> {
         Targets {
             started: Instant::now(),
+            // Without the clock every process is younger than the call.
+            began: sys::since_boot().unwrap_or_default(),
             proc: MaybeProc::default(),
             targets: Vec::new(),
             latest: HashMap::new(),
@@ -128,20 +123,23 @@ impl<'w> Targets<'w> {
                 (Some(pid), Some(id)) => {
                     let here = *here.get_or_insert_with(|| Here::look(&mut self.proc));
                     match here.judge(id) {
-                        Some(pin) => State::from(pin),
+                        Some(Pin::Gone) => State::Gone(Outcome::AlreadyGone),
+                        Some(_) => State::Refused(Reason::Unverifiable),
                         None => self.pin(pid, expected),
                     }
                 }
             };
-            let state = match state {
-                State::Live(held) => match self.refusal(held.pid(), Some(&held)) {
-                    Some(reason) => State::Refused(reason),
-                    None => State::Live(held),
-                },
-                state => state,
-            };
+            let state = self.unless_refused(state);
             self.push(number, state);
         }
+    }
+
+    fn unless_refused(&mut self, state: State) -> State {
+        let reason = match &state {
+            State::Live(held) => self.refusal(held.pid(), Some(held)),
+            _ => None,
+        };
+        reason.map_or(state, State::Refused)
     }
 
     fn refusal(&mut self, pid: Pid, held: Option<&PidRef>) -> Option<Reason> {
@@ -168,6 +166,7 @@ impl<'w> Targets<'w> {
         let parent_or_self = |target: &Target| match &target.state {
             State::Live(held) => held.parent_when_opened().and_then(Pid::new),
             State::Parked(id) => Some(id.number()),
+            State::Pending(pid) => Some(*pid),
             State::Gone(_) | State::Refused(_) => None,
         };
         let mut ask: HashSet<Pid> = self.targets.iter().filter_map(parent_or_self).collect();
@@ -256,6 +255,7 @@ impl<'w> Targets<'w> {
         match &self.targets.get(index)?.state {
             State::Live(held) => Some(held.pid()),
             State::Parked(id) => Some(id.number()),
+            State::Pending(pid) => Some(*pid),
             State::Gone(_) | State::Refused(_) => None,
         }
     }
@@ -293,15 +293,45 @@ impl<'w> Targets<'w> {
         self.targets[index].doubt.is_some()
     }
 
+    /// Holds a process. If no descriptor is free, it is held later.
     fn pin(&mut self, pid: Pid, expected: Option<&ProcessId>) -> State {
         let pin = loop {
             match PidRef::open(pid, expected, &mut self.proc) {
                 Pin::NoRoom if self.make_room() => {}
-                Pin::NoRoom => break PidRef::without_descriptor(pid, expected),
                 pin => break pin,
             }
         };
-        State::from(pin)
+        match pin {
+            Pin::Held(held) => State::Live(held),
+            Pin::Gone => State::Gone(Outcome::AlreadyGone),
+            Pin::Refused(reason) => State::Refused(reason),
+            Pin::NoRoom => match (PidRef::without_descriptor(pid, expected), expected) {
+                (Pin::Held(held), _) => State::Live(held),
+                (Pin::Gone, _) => State::Gone(Outcome::AlreadyGone),
+                (_, Some(id)) => State::Parked(*id),
+                (_, None) => State::Pending(pid),
+            },
+        }
+    }
+
+    /// As [`Targets::pin`], for a bare pid some time after the call began. The number may have gone
+    /// to another process since, so a process that may have started since is refused.
+    fn pin_late(&mut self, pid: Pid) -> State {
+        /// Start times are in clock ticks, rounded down.
+        const TICK: Duration = Duration::from_millis(10);
+        let held = match self.pin(pid, None) {
+            State::Live(held) => held,
+            state => return state,
+        };
+        let mut buf = Vec::new();
+        let began = self.began;
+        let stat = self.proc.get().map(|proc| proc.process(pid).stat(&mut buf));
+        let is_older =
+            matches!(stat, Some(Ok(Some(stat))) if stat.started().saturating_add(TICK) < began);
+        match is_older && held.has_its_pid() {
+            true => State::Live(held),
+            false => State::Refused(Reason::Unverifiable),
+        }
     }
 
     /// Parks a few targets, so that this thread can open a pidfd and other threads find room.
@@ -323,7 +353,7 @@ impl<'w> Targets<'w> {
         parked > 0
     }
 
-    /// Acts on a live target. A parked one is held again first. If `act` returns true, the target
+    /// Acts on a live target. One that is not held is held first. If `act` returns true, the target
     /// is gone with `outcome`.
     fn act(
         &mut self,
@@ -331,13 +361,19 @@ impl<'w> Targets<'w> {
         outcome: Outcome,
         act: impl FnOnce(&PidRef, &mut MaybeProc, &mut dyn Wait) -> io::Result<bool>,
     ) {
-        if let State::Parked(id) = self.targets[index].state {
-            match self.pin(id.number(), Some(&id)) {
-                State::Gone(_) => self.targets[index].state = State::Gone(outcome),
-                // No descriptor is free now. There may be one later.
-                State::Refused(reason) => self.targets[index].doubt = Some(reason),
-                state => self.targets[index].state = state,
+        let state = match self.targets[index].state {
+            State::Parked(id) => Some(self.pin(id.number(), Some(&id))),
+            State::Pending(pid) => Some(self.pin_late(pid)),
+            State::Live(_) | State::Gone(_) | State::Refused(_) => None,
+        };
+        match state.map(|state| self.unless_refused(state)) {
+            None => {}
+            Some(State::Gone(_)) => self.targets[index].state = State::Gone(outcome),
+            // No descriptor is free now. There may be one later.
+            Some(State::Parked(_) | State::Pending(_)) => {
+                self.targets[index].doubt = Some(Reason::Unverifiable);
             }
+            Some(state) => self.targets[index].state = state,
         }
         let target = &mut self.targets[index];
         let State::Live(held) = &target.state else {

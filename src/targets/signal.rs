@@ -30,15 +30,32 @@ impl Targets<'_> {
     /// Children come first. The end of a parent can orphan the process group of its children, and the
     /// kernel continues stopped members of an orphaned group (setpgid(2)).
     pub(crate) fn kill(&mut self, deadline: Deadline, outcome: Outcome) {
+        self.repeat(deadline, |targets| {
+            for index in (0..targets.len()).rev() {
+                targets.signal_one(index, &[SIGKILL], outcome);
+            }
+            targets.wait(deadline, Outcome::Killed);
+        });
+    }
+
+    /// Waits until all targets are gone, and sends nothing.
+    pub(crate) fn watch(&mut self, deadline: Deadline) {
+        self.repeat(deadline, |targets| {
+            for target in &mut targets.targets {
+                target.doubt = None;
+            }
+            targets.wait(deadline, Outcome::Exited);
+        });
+    }
+
+    /// Repeats an attempt until every target could be held, or until the deadline.
+    fn repeat(&mut self, deadline: Deadline, attempt: impl Fn(&mut Self)) {
         let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(20));
         loop {
-            for index in (0..self.targets.len()).rev() {
-                self.signal_one(index, &[SIGKILL], outcome);
-            }
-            self.wait(deadline, Outcome::Killed);
+            attempt(self);
             let is_due = |target: &Target| {
                 target.doubt == Some(Reason::Unverifiable)
-                    && matches!(target.state, State::Live(_) | State::Parked(_))
+                    && !matches!(target.state, State::Gone(_) | State::Refused(_))
             };
             if !self.targets.iter().any(is_due) || deadline.has_passed() {
                 return;

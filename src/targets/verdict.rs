@@ -119,11 +119,6 @@ impl Targets<'_> {
         if !self.targets.iter().all(is_gone) && self.proc.get().is_none() {
             self.make_room();
         }
-        // What survived is looked at in /proc, and the pidfds may have taken the last descriptor.
-        let is_gone = |target: &Target| matches!(target.state, State::Gone(_));
-        if !self.targets.iter().all(is_gone) && self.proc.get().is_none() {
-            self.make_room();
-        }
         let mut looks = Looks::new();
         let mut survivors: Vec<Survivor> = Vec::new();
         for index in 0..self.targets.len() {
@@ -151,13 +146,15 @@ impl Targets<'_> {
                     }
                     survivors.push(seen);
                 }
-                State::Live(_) | State::Parked(_) => survivors.push(survivor.unwrap_or(Survivor {
-                    pid: number,
-                    id: None,
-                    reason: Reason::Unverifiable,
-                    state: None,
-                    name: None,
-                })),
+                State::Live(_) | State::Parked(_) | State::Pending(_) => {
+                    survivors.push(survivor.unwrap_or(Survivor {
+                        pid: number,
+                        id: None,
+                        reason: Reason::Unverifiable,
+                        state: None,
+                        name: None,
+                    }))
+                }
             }
         }
         let report = self.report(proof.coverage);

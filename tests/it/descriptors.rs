@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 use process_kill::{
-    ErrorKind, Kill, Outcome, ProcessId, Reason, descendant_pids, sigkill_pids_and_verify,
-    wait_until_gone,
+    Candidate, ErrorKind, Kill, Outcome, ProcessId, Reason, descendant_pids, processes_where,
+    sigkill_pids_and_verify, wait_until_gone,
 };
 
 use super::fixture::{
-    PATIENCE, Victim, alone, eventually, findable, finders, open_descriptors, outcomes, reasons,
-    states,
+    PATIENCE, Victim, alone, current_call, eventually, findable, finders, open_descriptors,
+    outcomes, patient, reasons, states, until_asleep,
 };
 
 const CROWD: usize = 2000;
@@ -163,6 +163,47 @@ fn with_a_full_table_children_die_and_strangers_are_left_alone() {
     }
     assert_eq!(family.child().wait().unwrap().signal(), Some(15));
     sigkill_pids_and_verify(&[stranger]).unwrap();
+    family.all_gone();
+}
+
+/// What could not be held at first is held as soon as there is a descriptor. Another thread closes some
+/// while the call sleeps.
+#[test]
+fn a_stranger_is_killed_once_there_is_a_descriptor() {
+    if !alone!(a_stranger_is_killed_once_there_is_a_descriptor) {
+        return;
+    }
+    let mut family = Victim::start("{ } { }");
+    let strangers = family.others();
+    let id = ProcessId::of(strangers[0]).unwrap().unwrap();
+    // One that started at the time of the call could be a successor.
+    let is_old = |pid: u32| {
+        let old = |p: &Candidate<'_>| p.age().unwrap() > Duration::from_millis(100);
+        !processes_where(|p| p.pid() == pid && old(p))
+            .unwrap()
+            .is_empty()
+    };
+    eventually("old", || strangers.iter().all(|&pid| is_old(pid)));
+    let caller = current_call(gettid());
+    for by_identity in [true, false] {
+        let full = fill_the_table();
+        let report = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                until_asleep(&caller, libc::SYS_ppoll);
+                drop(full);
+            });
+            match by_identity {
+                true => patient().processes(&[id]),
+                false => patient().pids(&strangers),
+            }
+        });
+        let report = report.unwrap();
+        assert_eq!(
+            report.pids(Outcome::Killed),
+            strangers[usize::from(!by_identity)..][..1]
+        );
+    }
+    sigkill_pids_and_verify(&[family.pid()]).unwrap();
     family.all_gone();
 }
 

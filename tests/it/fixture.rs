@@ -1,7 +1,9 @@
 //! Victims, and separate processes for the tests that need one.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -359,10 +361,21 @@ pub fn without_pidfds(f: impl Fn() + Sync) {
 
 /// Waits until a thread of this program sleeps in the given system call.
 pub fn asleep_in(tid: Pid, call: i64) {
-    let path = format!("/proc/self/task/{tid}/syscall");
+    until_asleep(&current_call(tid), call);
+}
+
+/// The file that tells in which system call a thread of this program is.
+pub fn current_call(tid: Pid) -> File {
+    File::open(format!("/proc/self/task/{tid}/syscall")).unwrap()
+}
+
+/// As [`asleep_in`], for a file of [`current_call`]. Opens nothing.
+pub fn until_asleep(current: &File, call: i64) {
+    let call = call.to_string();
     eventually("asleep", || {
-        let now = std::fs::read_to_string(&path).unwrap();
-        now.split(' ').next() == Some(call.to_string().as_str())
+        let mut now = [0; 8];
+        let length = current.read_at(&mut now, 0).unwrap();
+        now[..length].split(|&b| b == b' ').next() == Some(call.as_bytes())
     });
 }
 
