@@ -40,7 +40,8 @@ impl Kill {
     /// were listed, also if it was the root; or /proc hides processes (`hidepid`). In both cases a
     /// daemon that left tree and session before the call is not found. With a grace, what a member
     /// starts while it handles the first signal may be missed too, if the member ends at once.
-    /// [`pids_with_env`](super::super::pids_with_env) or a cgroup finds it.
+    /// [`pids_with_env`](super::super::pids_with_env) or a cgroup finds it; see
+    /// [`guide::searches`](super::super::guide::searches).
     ///
     /// Nothing is left stopped, whatever the outcome. Parents see their children stop (`SIGCHLD`,
     /// waitpid(2) with `WUNTRACED`).
@@ -73,7 +74,8 @@ impl Kill {
     /// outlived it are not found.
     ///
     /// This is the call for a supervisor that starts again after a crash and reads from a pid file
-    /// what it had started before. [`Kill::tree`] of a pid from a file may hit a successor.
+    /// what it had started before. [`Kill::tree`] of a pid from a file may hit a successor. What a
+    /// pid file misses: [`guide::crashes`](super::super::guide::crashes).
     ///
     /// # Errors
     /// As [`Kill::tree`], but a root that is init, the caller or an ancestor is a survivor, and so
@@ -114,10 +116,18 @@ impl Kill {
     }
 }
 
-/// Kills a process and all its descendants: [`Kill::now`]`().`[`tree`](Kill::tree).
+/// Kills a process and all its descendants: [`Kill::now`]`().`[`tree`](Kill::tree). Not graceful:
+/// SIGKILL at once.
 ///
 /// # Errors
 /// As [`Kill::tree`].
+///
+/// ```
+/// let mut sh = std::process::Command::new("sh").args(["-c", "sleep 60 & sleep 60"]).spawn()?;
+/// process_kill::kill_tree_and_verify(sh.id())?;
+/// sh.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn kill_tree_and_verify(root: u32) -> Result<Report> {
     Kill::now().tree(root)
 }
