@@ -86,6 +86,7 @@
 //! | `kill/matching.rs`, `kill/matching/` | `tokio.rs` |
 //! | `kill/tree.rs`, `kill/freeze.rs`, `kill/freeze/`, `kill/groups.rs` | all of the above |
 //! | `find/{candidate,directory,directory_names,listeners,members}.rs`, `proc/net.rs` | all of the above |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![allow(
     unexpected_cfgs,
     reason = "a crate that has copied this source has no feature `tokio`"
