@@ -93,8 +93,8 @@ pub enum Group {
     /// are found as long as they stay in the group. The child can still open /dev/tty.
     New,
     /// A group of its own in a session of its own, without a terminal (setsid(2)). [`Managed`] owns
-    /// both. Orphans of the tree are found as long as they stay in the session, whatever groups they
-    /// make.
+    /// both. Orphans of the tree are found as long as they stay in the session, also in groups of
+    /// their own.
     NewSession,
     /// An existing group in the caller's session, by its number: for the members of one pipeline.
     /// The group is never signalled as a whole, because others are in it. Its owner ends it, for

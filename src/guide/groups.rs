@@ -11,10 +11,9 @@
 //!
 //! # Ctrl-C
 //!
-//! The terminal sends SIGINT to its foreground group, and to nothing else. A child in
-//! `Group::New` or `Group::NewSession` is in another group. Ctrl-C ends the caller, and the child
-//! lives on with its port. The same is true of Ctrl-\\ and of a terminal that is closed. There are
-//! two ways out:
+//! The terminal sends SIGINT to its foreground group, and to nothing else. A child in `Group::New`
+//! or `Group::NewSession` is in another group. Ctrl-C ends the caller, and the child lives on with
+//! its port. The same is true of Ctrl-\\ and of a terminal that is closed. There are two ways out:
 //!
 //! **Stop the children yourself.** Handle SIGINT, SIGTERM and SIGHUP. A
 //! [`Registry`](super::super::child::Registry) in a `static` knows what runs:
@@ -47,8 +46,8 @@
 //! }
 //! ```
 //!
-//! `ctrl_c` is SIGINT; `tokio::signal::unix` has the others. Without a runtime, a thread does the same
-//! with the crate `signal-hook`:
+//! `ctrl_c` is SIGINT; `tokio::signal::unix` has the others. Without a runtime, a thread does the
+//! same with the crate `signal-hook`:
 //!
 //! ```text
 //! let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
@@ -60,9 +59,9 @@
 //! });
 //! ```
 //!
-//! **Stay in the caller's group** (`Group::Inherit`). Then Ctrl-C reaches both. The child has no group
-//! that could be ended as a whole: [`Managed::stop`](super::super::child::Managed::stop) takes its
-//! tree, and misses an orphan that has left it.
+//! **Stay in the caller's group** (`Group::Inherit`). Then Ctrl-C reaches both. The child has no
+//! group that could be ended as a whole: [`Managed::stop`](super::super::child::Managed::stop)
+//! takes its tree, and misses an orphan that has left it.
 //!
 //! # Traps
 //!

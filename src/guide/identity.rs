@@ -5,8 +5,8 @@
 //! stranger, and nothing tells the caller.
 //!
 //! A [`ProcessId`](super::super::ProcessId) names one process: the pid, the time at which the
-//! process started and, since Linux 6.9 on 64-bit machines, a number that the kernel never gives twice in one boot. It
-//! can be written to a file and read again, also after a reboot.
+//! process started and, since Linux 6.9 on 64-bit machines, a number that the kernel never gives
+//! twice in one boot. It can be written to a file and read again, also after a reboot.
 //!
 //! | you have | it is safe | give it to |
 //! |---|---|---|

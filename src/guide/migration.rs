@@ -14,8 +14,9 @@
 //! process_kill::Kill::graceful().pids(&[pid])?;
 //! # Ok::<(), process_kill::Error>(())
 //! ```
-//! A zombie ends the wait, a process that ignores SIGTERM gets SIGKILL, and a stranger that gets the
-//! pid is not waited for. To send nothing, use [`wait_until_gone`](super::super::wait_until_gone).
+//! A zombie ends the wait, a process that ignores SIGTERM gets SIGKILL, and a stranger that gets
+//! the pid is not waited for. To send nothing, use
+//! [`wait_until_gone`](super::super::wait_until_gone).
 //!
 //! # `killpg` of nix or libc
 //!
@@ -52,9 +53,9 @@
 //! ```
 //! Nothing is run. The search is repeated until it is empty, and processes that start each other
 //! again lose. The caller and its ancestors are spared: `pkill -f` kills the shell that has the
-//! pattern in its command line. `lsof -ti` also names the clients of the port, and `Kill::port` takes
-//! only listeners. `fuser -k` of a directory sees what uses the directory itself, and not what is
-//! below it. "No process matches" is `Ok`, not exit status 1. To look without killing:
+//! pattern in its command line. `lsof -ti` also names the clients of the port, and `Kill::port`
+//! takes only listeners. `fuser -k` of a directory sees what uses the directory itself, and not
+//! what is below it. "No process matches" is `Ok`, not exit status 1. To look without killing:
 //! [`pids_matching`](super::super::pids_matching),
 //! [`pids_listening_on`](super::super::pids_listening_on),
 //! [`pids_in_directory`](super::super::pids_in_directory).
@@ -100,9 +101,9 @@
 //! # Ok(()) }
 //! # #[cfg(not(feature = "tokio"))] fn main() {}
 //! ```
-//! `kill_on_drop` sends SIGKILL to the child alone and does not wait for its end. Here the child may
-//! clean up, its tree goes with it, and a future that is dropped does not call the kill off. Keep
-//! `kill_on_drop` for the case that the task is dropped before the timeout.
+//! `kill_on_drop` sends SIGKILL to the child alone and does not wait for its end. Here the child
+//! may clean up, its tree goes with it, and a future that is dropped does not call the kill off.
+//! Keep `kill_on_drop` for the case that the task is dropped before the timeout.
 //!
 //! # process-wrap and command-group
 //!
@@ -133,5 +134,5 @@
 //! # Ok::<(), process_kill::Error>(())
 //! ```
 //! `kill` of sysinfo signals a pid from an older listing, and its `true` says that the signal was
-//! sent. Here the process that was looked at is held, killed and verified, and the search is repeated
-//! until it is empty. Descendants for which the closure says false are left alone.
+//! sent. Here the process that was looked at is held, killed and verified, and the search is
+//! repeated until it is empty. Descendants for which the closure says false are left alone.

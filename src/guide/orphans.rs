@@ -1,10 +1,11 @@
 //! Adopting orphans beside `std` and tokio.
 //!
 //! When a process ends, its children become orphans, and init adopts them. From then on nothing
-//! shows that they descend from the caller. [`child::adopt_orphans`](super::super::child::adopt_orphans)
-//! makes the caller a *child subreaper* (prctl(2) `PR_SET_CHILD_SUBREAPER`): orphans among its
-//! descendants become its own children. Then "I have no living child" proves "I have no living
-//! descendant", and [`Kill::children`](super::super::Kill::children) is exact, also against daemons.
+//! shows that they descend from the caller.
+//! [`child::adopt_orphans`](super::super::child::adopt_orphans) makes the caller a *child
+//! subreaper* (prctl(2) `PR_SET_CHILD_SUBREAPER`): orphans among its descendants become its own
+//! children. Then "I have no living child" proves "I have no living descendant", and
+//! [`Kill::children`](super::super::Kill::children) is exact, also against daemons.
 //!
 //! Call it before the first child is started. An orphan that init has adopted does not come back.
 //!
@@ -43,7 +44,7 @@
 //! }
 //! ```
 //!
-//! `own` must be complete. Hold one lock while a child is started and listed, and while this runs. A
-//! library that starts processes of its own in another thread breaks it: its child may be a zombie
-//! for a moment, and be taken for an orphan. In such a program leave the zombies alone, or let a
-//! small process of its own be the subreaper.
+//! `own` must be complete. Hold one lock while a child is started and listed, and while this runs.
+//! A library that starts processes of its own in another thread breaks it: its child may be a
+//! zombie for a moment, and be taken for an orphan. In such a program leave the zombies alone, or
+//! let a small process of its own be the subreaper.

@@ -9,12 +9,12 @@
 //!
 //! Two things make it a proof:
 //!
-//! 1. **Stop first.** What is found is stopped before it is killed. A stopped process forks no more.
-//!    So the targets cannot run away while the search goes on.
-//! 2. **The fork counter.** The kernel numbers processes and threads as they are born, and shows the
-//!    newest number (`/proc/sys/kernel/ns_last_pid`). If the number is the same before and after a
-//!    search, nothing was born during it, and the search has seen everything. If it moved by a few,
-//!    the newcomers are looked at one by one.
+//! 1. **Stop first.** What is found is stopped before it is killed. A stopped process forks no
+//!    more. So the targets cannot run away while the search goes on.
+//! 2. **The fork counter.** The kernel numbers processes and threads as they are born, and shows
+//!    the newest number (`/proc/sys/kernel/ns_last_pid`). If the number is the same before and
+//!    after a search, nothing was born during it, and the search has seen everything. If it moved
+//!    by a few, the newcomers are looked at one by one.
 //!
 //! | result | means |
 //! |---|---|
@@ -38,13 +38,13 @@
 //!
 //! These hold their members, and need no search:
 //! - A cgroup ([`Kill::cgroup`](super::super::Kill::cgroup)). No process leaves it by forking.
-//! - A process group ([`Kill::groups`](super::super::Kill::groups)). No member escapes the signal by
-//!   forking, but a process can leave the group.
+//! - A process group ([`Kill::groups`](super::super::Kill::groups)). No member escapes the signal
+//!   by forking, but a process can leave the group.
 //! - The caller's own descendants, once it adopts orphans: see [`orphans`](super::orphans).
 //!
 //! # What descent cannot show
 //!
-//! A daemon that left its tree and its session before the call is no descendant any more. No look at
-//! the tree finds it, and the coverage may still be `Exact`, because it is no member. Search for it
-//! by something that it kept: its environment, its directory, its port. See
+//! A daemon that left its tree and its session before the call is no descendant any more. No look
+//! at the tree finds it, and the coverage may still be `Exact`, because it is no member. Search for
+//! it by something that it kept: its environment, its directory, its port. See
 //! [`crashes`](super::crashes).

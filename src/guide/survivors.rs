@@ -1,8 +1,8 @@
 //! What survives SIGKILL, and what to do about it.
 //!
 //! No program can catch SIGKILL. But a process dies only when the kernel lets it run to its end. If
-//! the kernel holds it in a system call, the signal waits. Nothing is lost: the process dies as soon
-//! as the kernel lets it go. A second SIGKILL changes nothing.
+//! the kernel holds it in a system call, the signal waits. Nothing is lost: the process dies as
+//! soon as the kernel lets it go. A second SIGKILL changes nothing.
 //!
 //! | [`Reason`](super::super::Reason) | what holds it | what helps |
 //! |---|---|---|

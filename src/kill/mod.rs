@@ -334,7 +334,7 @@ pub fn sigkill_pids_and_verify(pids: &[u32]) -> Result<Report> {
 /// about, init too.
 ///
 /// A pid names the process that has it now. [`ProcessId::is_gone`] asks about one certain process.
-/// Why the two differ: [`guide::gone`](super::guide::gone), [`guide::identity`](super::guide::identity).
+/// See [`guide::gone`](super::guide::gone) and [`guide::identity`](super::guide::identity).
 ///
 /// # Errors
 /// `Refused`: 0, above `i32::MAX`, or the number of a thread. `Io`: the kernel did not tell, for
