@@ -47,9 +47,20 @@ pub use registry::{Registry, Ticket};
 /// pid of each orphan, never `waitpid(-1)`: that also takes the exit statuses of children that
 /// [`std::process::Child`] or tokio waits for. [`processes_where`](super::processes_where) finds
 /// the orphans: the zombies whose parent is the caller and which the program did not spawn itself.
+/// [`guide::orphans`](super::guide::orphans) shows how.
 ///
 /// # Errors
 /// `Io`: the kernel refused. Since Linux 3.4 it never does.
+///
+/// ```no_run
+/// use process_kill::{Kill, child::adopt_orphans};
+///
+/// adopt_orphans()?; // before the first child is started
+/// let mut sh = std::process::Command::new("sh").args(["-c", "setsid sleep 60 &"]).spawn()?;
+/// sh.wait()?; // what it started is a daemon now, and a child of the caller
+/// assert_eq!(Kill::now().children()?.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn adopt_orphans() -> Result<()> {
     sys::process::set_child_subreaper().map_err(|e| Error::io("adopt orphans", e))
 }
@@ -62,18 +73,32 @@ pub fn adopt_orphans() -> Result<()> {
 /// terminal. Choose `New` for programs that open /dev/tty.
 ///
 /// With both, Ctrl-C on the terminal no longer reaches the child, because the terminal signals only
-/// its foreground group. The caller must stop the child itself.
+/// its foreground group. The caller must stop the child itself;
+/// [`guide::groups`](super::guide::groups) shows how.
+///
+/// | group | `stop` and drop end | Ctrl-C reaches the child |
+/// |---|---|---|
+/// | `Inherit` | its tree | yes |
+/// | `New` | its tree, and every member of the group | no |
+/// | `NewSession` | its tree, and every member of the session | no |
+/// | `Join` | its tree | if it is the foreground group |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Group {
-    /// The caller's group.
+    /// The caller's group, for a program that shares the terminal with the caller, such as an editor
+    /// or a pager. The group is never signalled as a whole, because the caller is in it. An orphan
+    /// that has left the tree is not found.
     Inherit,
-    /// A group of its own, which [`Managed`] owns (setpgid(2)).
+    /// A group of its own, which [`Managed`] owns (setpgid(2)): the usual choice. Orphans of the tree
+    /// are found as long as they stay in the group. The child can still open /dev/tty.
     New,
-    /// A group of its own in a session of its own, without a terminal. [`Managed`] owns both
-    /// (setsid(2)).
+    /// A group of its own in a session of its own, without a terminal (setsid(2)). [`Managed`] owns
+    /// both. Orphans of the tree are found as long as they stay in the session, also in groups of
+    /// their own.
     NewSession,
-    /// An existing group in the caller's session. It is never signalled as a group.
+    /// An existing group in the caller's session, by its number: for the members of one pipeline.
+    /// The group is never signalled as a whole, because others are in it. Its owner ends it, for
+    /// example the first child of the pipeline, spawned with `New`.
     Join(u32),
 }
 

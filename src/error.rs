@@ -38,7 +38,20 @@ pub enum ErrorKind {
 /// Why a call did not end in "verified gone".
 ///
 /// `Display` names the first ten survivors with pid, name and reason, and how many more there are. It
-/// does not repeat its `source()`: a log needs both.
+/// does not repeat its `source()`: a log needs both. `Debug` is that text and the source, because
+/// `unwrap` and a `main` that returns the error print `Debug`. `{:#?}` shows every field.
+///
+/// ```
+/// use process_kill::{ErrorKind, Kill, Reason};
+///
+/// let me = std::process::id();
+/// let error = Kill::now().pids(&[me]).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Survivors);
+/// for survivor in error.survivors() {
+///     assert_eq!((survivor.pid(), survivor.reason()), (me, Reason::Caller));
+/// }
+/// assert!(format!("{error:?}").ends_with("is the calling process"));
+/// ```
 pub struct Error(Box<Inner>);
 
 #[derive(Debug)]
@@ -252,7 +265,14 @@ fn list(
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0.what, f)
+        if f.alternate() {
+            return fmt::Debug::fmt(&self.0.what, f);
+        }
+        fmt::Display::fmt(self, f)?;
+        match std::error::Error::source(self) {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -17,20 +17,27 @@
 //!
 //! # What do you have?
 //!
-//! | you have | call |
-//! |---|---|
-//! | a pid | [`sigkill_pids_and_verify`], [`Kill::pids`] |
-//! | a saved identity | [`Kill::processes`], [`Kill::trees`] |
-//! | a child or another root | [`Kill::tree`], [`kill_tree_and_verify`] |
-//! | a command with limits | [`child::CommandExt::spawn_managed`], [`child::Managed::output`] |
-//! | a process group | [`Kill::groups`], [`Kill::jobs`], [`kill_process_group`] |
-//! | a directory | [`Kill::directory`], [`pids_in_directory`] |
-//! | a port | [`Kill::port`], [`pids_listening_on`] |
-//! | a pattern | [`Kill::matching`], [`pids_matching`] |
-//! | any other question | [`Kill::all_where`], [`processes_where`] |
-//! | a cgroup | [`Kill::cgroup`] |
-//! | only the wish that all my children die | [`Kill::children`], [`kill_all_children`] |
-//! | a process that should be gone | [`is_gone`], [`ProcessId::is_gone`], [`wait_until_gone`] |
+//! | you have | call | good to know |
+//! |---|---|---|
+//! | a pid | [`sigkill_pids_and_verify`], [`Kill::pids`] | [when it is the wrong one](guide::identity) |
+//! | a saved identity | [`Kill::processes`], [`Kill::trees`] | [after a crash](guide::crashes) |
+//! | a child or another root | [`Kill::tree`], [`kill_tree_and_verify`] | [what is promised](guide::searches) |
+//! | a command with limits | [`child::CommandExt::spawn_managed`], [`child::Managed::output`] | [Ctrl-C](guide::groups) |
+//! | a process group | [`Kill::groups`], [`Kill::jobs`], [`kill_process_group`] | [groups](guide::groups) |
+//! | a directory | [`Kill::directory`], [`pids_in_directory`] | [what is promised](guide::searches) |
+//! | a port | [`Kill::port`], [`pids_listening_on`] | [what is promised](guide::searches) |
+//! | a pattern | [`Kill::matching`], [`pids_matching`] | [instead of `pkill`](guide::migration) |
+//! | any other question | [`Kill::all_where`], [`processes_where`] | [what is promised](guide::searches) |
+//! | a cgroup | [`Kill::cgroup`] | |
+//! | only the wish that all my children die | [`Kill::children`], [`kill_all_children`] | [orphans](guide::orphans) |
+//! | a process that should be gone | [`is_gone`], [`ProcessId::is_gone`], [`wait_until_gone`] | [what gone means](guide::gone) |
+//! | a survivor | [`Error::survivors`], [`Reason`] | [what to do](guide::survivors) |
+//! | code that kills in another way | | [what changes](guide::migration) |
+//!
+//! [`Kill::graceful`] sends SIGTERM first, and so do [`kill_process_group`] and
+//! [`kill_all_children`]. [`Kill::now`] sends SIGKILL at once, and so do [`sigkill_pids_and_verify`]
+//! and [`kill_tree_and_verify`]. The functions named `pids_..`, `is_gone` and `wait_until_gone` send
+//! nothing. The [`guide`] says what all of this stands on.
 //!
 //! # Which call takes which process
 //!
@@ -55,8 +62,7 @@
 //! ```
 //!
 //! (1) Only if the child is the caller's own, because then the caller made its group. In any other
-//! group
-//! an orphan may belong to a stranger. (2) Only after [`child::adopt_orphans`].
+//! group an orphan may belong to a stranger. (2) Only after [`child::adopt_orphans`].
 //!
 //! # Copying the source
 //!
@@ -65,17 +71,22 @@
 //! 1. Copy it to `src/process_kill/`, rename `lib.rs` to `mod.rs`, and add `pub mod process_kill;`.
 //! 2. Add the dependencies of this crate to Cargo.toml: `libc`, and `procfs` without default
 //!    features.
-//! 3. Delete the files that you do not need, and the `mod` and `pub use` lines that name them.
-//!    Nothing else needs an edit. Functions that are then unused need an `#[allow(dead_code)]`.
+//! 3. Delete the files that you do not need, and the `mod` and `pub use` lines that name them, with
+//!    their attributes. Nothing else needs an edit. Functions that are then unused need an
+//!    `#[allow(dead_code)]`.
+//! 4. In a library, turn the doc tests off (`doctest = false` under `[lib]`), because the examples
+//!    name this crate.
 //!
 //! | what can go | together with |
 //! |---|---|
+//! | `guide.rs`, `guide/` | |
 //! | `tokio.rs` | |
 //! | `child.rs`, `child/` | `tokio.rs` |
 //! | `kill/cgroup.rs`, `kill/children.rs` | `tokio.rs` |
 //! | `kill/matching.rs`, `kill/matching/` | `tokio.rs` |
 //! | `kill/tree.rs`, `kill/freeze.rs`, `kill/freeze/`, `kill/groups.rs` | all of the above |
 //! | `find/{candidate,directory,directory_names,listeners,members}.rs`, `proc/net.rs` | all of the above |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![allow(
     unexpected_cfgs,
     reason = "a crate that has copied this source has no feature `tokio`"
@@ -87,6 +98,8 @@ compile_error!("process-kill reads Linux's /proc and pidfds: it works on Linux a
 pub mod child;
 mod error;
 mod find;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod kill;
 mod proc;
 mod process;
@@ -111,8 +124,3 @@ pub use kill::kill_tree_and_verify;
 pub use kill::{Kill, is_gone, sigkill_pids_and_verify, wait_until_gone};
 pub use process::{Process, ProcessId};
 pub use report::{Coverage, Outcome, Reason, Report, Survivor};
-
-/// Compiles and runs the README's examples with the other doc tests.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-mod readme {}

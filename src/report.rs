@@ -18,7 +18,8 @@ pub enum Outcome {
     Killed,
 }
 
-/// Whether the call found every process that it should kill.
+/// Whether the call found every process that it should kill. How it can know:
+/// [`guide::searches`](super::guide::searches).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Coverage {
@@ -86,7 +87,7 @@ impl Report {
     }
 }
 
-/// Why a target is not gone.
+/// Why a target is not gone. What to do about it: [`guide::survivors`](super::guide::survivors).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {

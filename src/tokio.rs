@@ -10,6 +10,9 @@
 //!
 //! The errors are those of the plain functions, and `Task`: the work panicked.
 //!
+//! Each function has the name of the plain one and takes what that takes, but owned: `Vec<u32>`,
+//! `String`, `PathBuf`. The methods of [`Kill`] are functions here that take the `Kill` first.
+//!
 //! This module has the name of the runtime. Import the functions, or import the module under
 //! another name. `use process_kill::tokio` would hide the runtime from `#[tokio::main]`:
 //!
@@ -38,6 +41,47 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Children with limits, in async code
+//!
+//! The methods of [`Managed`](super::child::Managed) block. Run them by `spawn_blocking`, and send the
+//! output through a channel. The channel must not make the reader wait, or the time limits are not
+//! kept: take an unbounded one, or `try_send`.
+//!
+//! ```
+//! use process_kill::child::{CommandExt, Group, Limits};
+//! use process_kill::{Kill, tokio as kill};
+//! use std::process::{Command, Stdio};
+//! use tokio::{sync::mpsc, task::spawn_blocking};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut command = Command::new("sh");
+//! command.args(["-c", "echo ready; sleep 60"]).stdout(Stdio::piped());
+//! let child = command.spawn_managed(Group::New)?;
+//! let id = child.process_id();
+//! let (send, mut log) = mpsc::unbounded_channel();
+//! let job = spawn_blocking(move || {
+//!     // The receiver may be gone. That is no reason to stop the job.
+//!     child.output_with(&Limits::new(), |_, bytes| drop(send.send(bytes.to_vec())))
+//! });
+//! assert_eq!(log.recv().await.as_deref(), Some(&b"ready\n"[..]));
+//!
+//! // To cancel: end the child. Then the job ends what is left, and returns what it has read.
+//! kill::trees(Kill::graceful(), vec![id]).await?;
+//! let output = job.await??;
+//! assert_eq!(output.stdout, b"ready\n");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Dropping `job` does not cancel it: the thread goes on until the child has ended, and the runtime
+//! waits for that thread when it shuts down. So end the child, as above, or set
+//! [`Limits::overall`](super::child::Limits::overall). To end all children at the shutdown, list them
+//! in a [`Registry`](super::child::Registry); [`guide::groups`](super::guide::groups) shows how.
+//!
+//! A `Managed` that is dropped in async code blocks its thread for up to 2 s. Move it into
+//! `spawn_blocking` before the next `.await`.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -124,7 +168,7 @@ macro_rules! wrappers {
 }
 
 wrappers! {
-    /// [`sigkill_pids_and_verify`](super::sigkill_pids_and_verify).
+    /// [`sigkill_pids_and_verify`](super::sigkill_pids_and_verify). Not graceful.
     sigkill_pids_and_verify(pids: Vec<u32>) -> Report = super::sigkill_pids_and_verify(&pids);
     /// [`pids_matching`](super::pids_matching).
     pids_matching(pattern: String) -> Vec<u32> = super::pids_matching(&pattern);
@@ -137,11 +181,11 @@ wrappers! {
         super::wait_until_gone(&pids, within);
     /// [`is_gone`](super::is_gone).
     is_gone(pid: u32) -> bool = super::is_gone(pid);
-    /// [`kill_tree_and_verify`](super::kill_tree_and_verify).
+    /// [`kill_tree_and_verify`](super::kill_tree_and_verify). Not graceful.
     kill_tree_and_verify(root: u32) -> Report = super::kill_tree_and_verify(root);
-    /// [`kill_process_group`](super::kill_process_group).
+    /// [`kill_process_group`](super::kill_process_group). Graceful.
     kill_process_group(pgid: u32) -> Report = super::kill_process_group(pgid);
-    /// [`kill_all_children`](super::kill_all_children).
+    /// [`kill_all_children`](super::kill_all_children). Graceful.
     kill_all_children() -> Report = super::kill_all_children();
     /// [`pids_in_group`](super::pids_in_group).
     pids_in_group(pgid: u32) -> Vec<u32> = super::pids_in_group(pgid);
@@ -160,6 +204,18 @@ wrappers! {
     /// [`Kill::processes`].
     processes(kill: Kill, ids: Vec<ProcessId>) -> Report = kill.processes(&ids);
     /// [`Kill::tree`].
+    ///
+    /// ```
+    /// use process_kill::{Kill, tokio as kill};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut sh = tokio::process::Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn()?;
+    /// kill::tree(Kill::graceful(), sh.id().expect("it was not waited for")).await?;
+    /// sh.wait().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     tree(kill: Kill, root: u32) -> Report = kill.tree(root);
     /// [`Kill::trees`].
     trees(kill: Kill, roots: Vec<ProcessId>) -> Report = kill.trees(&roots);
@@ -170,6 +226,15 @@ wrappers! {
     /// [`Kill::matching`].
     matching(kill: Kill, pattern: String) -> Report = kill.matching(&pattern);
     /// [`Kill::directory`].
+    ///
+    /// ```no_run
+    /// # async fn remove() -> Result<(), Box<dyn std::error::Error>> {
+    /// use process_kill::{Kill, tokio as kill};
+    ///
+    /// kill::directory(Kill::graceful(), "/srv/worktrees/7".into()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     directory(kill: Kill, dir: PathBuf) -> Report = kill.directory(&dir);
     /// [`Kill::port`].
     port(kill: Kill, port: u16) -> Report = kill.port(port);
@@ -183,6 +248,16 @@ wrappers! {
 ///
 /// # Errors
 /// Those of the plain function. `Task`: it or `keep` panicked.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> process_kill::Result<()> {
+/// let me = std::process::id(); // `keep` owns what it uses
+/// let children = process_kill::tokio::processes_where(move |p| p.parent() == me).await?;
+/// # drop(children);
+/// # Ok(())
+/// # }
+/// ```
 pub fn processes_where<F>(keep: F) -> impl Future<Output = Result<Vec<ProcessId>>> + Send + 'static
 where
     F: FnMut(&Candidate<'_>) -> bool + Send + 'static,
@@ -194,6 +269,15 @@ where
 ///
 /// # Errors
 /// Those of the plain function. `Task`: it or `keep` panicked.
+///
+/// ```no_run
+/// # async fn end(job: String) -> process_kill::Result<()> {
+/// use process_kill::{Kill, tokio as kill};
+///
+/// kill::all_where(Kill::graceful(), move |p| p.has_env("JOB", &job)).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn all_where<F>(kill: Kill, keep: F) -> impl Future<Output = Result<Report>> + Send + 'static
 where
     F: FnMut(&Candidate<'_>) -> bool + Send + 'static,

@@ -23,6 +23,17 @@ use super::pipe::Pipes;
 pub use super::pipe::Stream;
 
 /// How long a child may take and how much it may write; see [`Managed::output`].
+///
+/// ```
+/// use process_kill::Kill;
+/// use process_kill::child::{CommandExt, Ended, Group, Limits};
+/// use std::{process::Command, time::Duration};
+///
+/// let limits = Limits::new().overall(Duration::from_millis(50)).kill(Kill::now());
+/// let output = Command::new("sleep").arg("60").spawn_managed(Group::New)?.output(&limits)?;
+/// assert_eq!(output.ended, Ended::OverallTimeout);
+/// # Ok::<(), process_kill::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Limits {
@@ -134,6 +145,18 @@ impl Managed {
     /// # Errors
     /// As [`Kill::trees`]. `Survivors`: not all are gone. `Io`: a pipe cannot be read.
     /// [`Error::output`] has what the child wrote.
+    ///
+    /// ```
+    /// use process_kill::child::{CommandExt, Group, Limits};
+    /// use std::process::{Command, Stdio};
+    ///
+    /// let mut command = Command::new("echo");
+    /// command.arg("hi").stdout(Stdio::piped());
+    /// let output = command.spawn_managed(Group::New)?.output(&Limits::new())?;
+    /// assert!(output.status.is_some_and(|status| status.success()));
+    /// assert_eq!(output.stdout, b"hi\n");
+    /// # Ok::<(), process_kill::Error>(())
+    /// ```
     pub fn output(self, limits: &Limits) -> Result<Output> {
         self.output_with(limits, |_, _| {})
     }

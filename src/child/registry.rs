@@ -22,6 +22,8 @@ use super::Managed;
 
 /// The children and groups that must not outlive this program. It fits a `static`.
 ///
+/// [`guide::groups`](super::super::guide::groups) shows it with a handler for Ctrl-C.
+///
 /// ```
 /// use process_kill::Kill;
 /// use process_kill::child::{CommandExt, Group, Registry};

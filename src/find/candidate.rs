@@ -50,6 +50,15 @@ pub fn processes_where(mut keep: impl FnMut(&Candidate<'_>) -> bool) -> Result<V
 /// # Errors
 /// `Refused`: `key` is empty or holds `=` or NUL, or `value` holds NUL. `Proc`: /proc cannot be
 /// used. `Io`: reading it failed.
+///
+/// ```
+/// let job = format!("job of {}", std::process::id());
+/// let mut child = std::process::Command::new("sleep").arg("60").env("JOB", &job).spawn()?;
+/// assert_eq!(process_kill::pids_with_env("JOB", &job)?, [child.id()]);
+/// # process_kill::sigkill_pids_and_verify(&[child.id()])?;
+/// # child.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn pids_with_env(key: &str, value: &str) -> Result<Vec<u32>> {
     if !can_be_set(key, value) {
         return Err(Error::refused(format!(

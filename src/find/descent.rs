@@ -40,6 +40,15 @@ pub fn descendant_pids(root: u32) -> Result<Vec<u32>> {
 ///
 /// # Errors
 /// As [`descendant_pids`].
+///
+/// ```
+/// let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
+/// let below = process_kill::descendants(std::process::id())?;
+/// assert!(below.iter().any(|id| id.pid() == child.id()));
+/// # process_kill::sigkill_pids_and_verify(&[child.id()])?;
+/// # child.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn descendants(root: u32) -> Result<Vec<ProcessId>> {
     let root = pid_of(root)?;
     let proc = Proc::open()?;

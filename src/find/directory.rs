@@ -97,6 +97,16 @@ pub fn pids_in_directory(dir: &Path) -> Result<Vec<u32>> {
 ///
 /// # Errors
 /// `Proc`: /proc cannot be used. `Io`: `dir` cannot be resolved, or reading /proc failed.
+///
+/// ```
+/// use std::path::Path;
+///
+/// let mut child = std::process::Command::new("sleep").arg("60").current_dir("/usr/bin").spawn()?;
+/// assert!(process_kill::pids_with_cwd_under(Path::new("/usr"))?.contains(&child.id()));
+/// # process_kill::sigkill_pids_and_verify(&[child.id()])?;
+/// # child.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn pids_with_cwd_under(dir: &Path) -> Result<Vec<u32>> {
     let dir = resolved(dir).map_err(|e| Error::io(format!("resolve {dir:?}"), e))?;
     pids_where(|candidate| {

@@ -15,6 +15,9 @@ use super::pattern_bounds::{DEEPEST, LARGEST, is_bounded};
 /// nothing is left, as for kernel threads, zombies and programs that cleared it, it is the process
 /// name in brackets. A pattern that starts with `-` is a pattern.
 ///
+/// The syntax is that of `grep -E`, not that of Perl or the crate `regex`. `\d` is no digit (glibc
+/// takes it for the letter `d`): write `[0-9]`. There is no `(?i)` and no `*?`.
+///
 /// These differ from `pgrep -f`: bytes are taken as they are (pgrep replaces newlines and bytes
 /// that are not UTF-8, and marks zombies). A command line may have any length. If the leader has
 /// exited, a live thread has the command line. The empty pattern is refused.

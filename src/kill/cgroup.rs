@@ -40,6 +40,15 @@ impl Kill {
     /// # Kernel versions
     /// Linux 5.14 for `cgroup.kill`. Without it, and for threaded cgroups, the cgroup is frozen
     /// while each process is killed. Before Linux 5.2 it cannot be frozen.
+    ///
+    /// ```no_run
+    /// use std::path::Path;
+    ///
+    /// let job = Path::new("/sys/fs/cgroup/ci/job-7");
+    /// process_kill::Kill::graceful().cgroup(job)?;
+    /// std::fs::remove_dir(job)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn cgroup(&self, dir: &Path) -> Result<Report> {
         self.run(Cgroup::open(dir)?)
     }

@@ -29,7 +29,7 @@ impl Kill {
     /// [`Coverage::Exact`](super::super::Coverage): the caller is pid 1 or a child subreaper
     /// (prctl(2) `PR_SET_CHILD_SUBREAPER`), so orphans become its children, and "no living child"
     /// proves "no living descendant". [`child::adopt_orphans`](super::super::child::adopt_orphans)
-    /// makes it a subreaper.
+    /// makes it a subreaper; see [`guide::orphans`](super::super::guide::orphans).
     ///
     /// [`Coverage::BestEffort`](super::super::Coverage): orphans become children of init. Those in
     /// a session that a descendant leads are found. Daemons in a session of their own are not. The
@@ -45,16 +45,41 @@ impl Kill {
     /// `Survivors`: not all are gone. `Unproven`: all that were found are gone, but it is not
     /// proven that all were found. `Proc` or `Io`: /proc cannot be used or read, and nothing was
     /// sent.
+    ///
+    /// ```no_run
+    /// use process_kill::{Coverage, Kill, child::adopt_orphans};
+    ///
+    /// adopt_orphans()?; // before the first child is started
+    /// // ..
+    /// let report = Kill::graceful().children()?;
+    /// println!("{} gone, daemons too: {}", report.len(), report.coverage() == Coverage::Exact);
+    /// # Ok::<(), process_kill::Error>(())
+    /// ```
     pub fn children(&self) -> Result<Report> {
         self.run(Children::default())
     }
 }
 
 /// Kills all descendants of the calling process:
-/// [`Kill::graceful`]`().`[`children`](Kill::children).
+/// [`Kill::graceful`]`().`[`children`](Kill::children). Graceful: SIGTERM, up to 5 s of grace, SIGKILL.
 ///
 /// # Errors
 /// As [`Kill::children`].
+///
+/// ```no_run
+/// use std::process::ExitCode;
+///
+/// // The last act of main.
+/// fn shut_down() -> ExitCode {
+///     match process_kill::kill_all_children() {
+///         Ok(_) => ExitCode::SUCCESS,
+///         Err(e) => {
+///             eprintln!("{e}");
+///             ExitCode::FAILURE
+///         }
+///     }
+/// }
+/// ```
 pub fn kill_all_children() -> Result<Report> {
     Kill::graceful().children()
 }

@@ -34,6 +34,19 @@ impl Kill {
     ///
     /// # Kernel versions
     /// Linux 6.9 for signals to a group by pidfd. Before it, kill(2) sends them.
+    ///
+    /// ```
+    /// use std::os::unix::process::CommandExt;
+    ///
+    /// let start = || std::process::Command::new("sleep").arg("60").process_group(0).spawn();
+    /// let mut jobs = [start()?, start()?];
+    /// let report = process_kill::Kill::graceful().groups(&[jobs[0].id(), jobs[1].id()])?;
+    /// assert_eq!(report.len(), 2);
+    /// for job in &mut jobs {
+    ///     job.wait()?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn groups(&self, pgids: &[u32]) -> Result<Report> {
         self.run(Groups::of(pgids))
     }
@@ -65,7 +78,8 @@ impl Kill {
     }
 }
 
-/// Kills a process group: [`Kill::graceful`]`().`[`groups`](Kill::groups)`(&[pgid])`.
+/// Kills a process group: [`Kill::graceful`]`().`[`groups`](Kill::groups)`(&[pgid])`. Graceful:
+/// SIGTERM, up to 5 s of grace, SIGKILL.
 ///
 /// A group without members is no error. If a child has no group of its own, its pid names no group,
 /// and the child lives on.

@@ -44,13 +44,21 @@ impl Kill {
     ///
     /// [`Coverage::Exact`](super::super::Coverage): no process was born during the last search, or
     /// only strangers were. [`BestEffort`](super::super::Coverage): the machine kept forking, and
-    /// three searches in a row found none.
+    /// three searches in a row found none. See [`guide::searches`](super::super::guide::searches).
     ///
     /// # Errors
     /// `Pattern`: as [`pids_matching`](super::super::pids_matching). `Survivors`: some are not
     /// gone. `Unproven`: all that were found are gone, but new ones keep coming, as from a chain of
     /// processes that fork and exit. `Proc` or `Io`: /proc cannot be used or read, and nothing was
     /// sent.
+    ///
+    /// ```no_run
+    /// // Look first: what would be hit?
+    /// let pattern = "^/opt/server/bin/worker --id [0-9]+$";
+    /// println!("{:?}", process_kill::pids_matching(pattern)?);
+    /// process_kill::Kill::graceful().at_most(8).matching(pattern)?;
+    /// # Ok::<(), process_kill::Error>(())
+    /// ```
     pub fn matching(&self, pattern: &str) -> Result<Report> {
         self.run(Search::of(ByPattern {
             pattern: Pattern::new(pattern)?,

@@ -122,6 +122,12 @@ impl Kill {
     /// Without this they are spared. Naming one makes it a survivor ([`Reason::Ancestor`]), a
     /// search passes over them, and a group or cgroup that holds one is refused. The caller itself
     /// and init are always spared. A tree that holds the caller is never killed.
+    ///
+    /// ```no_run
+    /// let parent = std::os::unix::process::parent_id();
+    /// process_kill::Kill::graceful().even_ancestors().pids(&[parent])?;
+    /// # Ok::<(), process_kill::Error>(())
+    /// ```
     pub const fn even_ancestors(mut self) -> Kill {
         self.even_ancestors = true;
         self
@@ -150,6 +156,17 @@ impl Kill {
     ///
     /// # Errors
     /// As [`Kill::pids`]. An identity of another PID namespace is a survivor (`Unverifiable`).
+    ///
+    /// ```
+    /// use process_kill::{Kill, ProcessId};
+    ///
+    /// let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
+    /// let id = ProcessId::of(child.id())?.expect("the child was not waited for");
+    /// Kill::now().processes(&[id])?;
+    /// child.wait()?;
+    /// Kill::now().processes(&[id])?; // whatever has the pid now is not hit
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn processes(&self, ids: &[ProcessId]) -> Result<Report> {
         self.run(Named(ids.iter().map(|id| (id.pid(), Some(id)))))
     }
@@ -293,7 +310,7 @@ impl<'a, I: Iterator<Item = (u32, Option<&'a ProcessId>)>> Selection for Named<'
 }
 
 /// Kills these processes and verifies within 2 s that they are gone:
-/// [`Kill::now`]`().`[`pids`](Kill::pids).
+/// [`Kill::now`]`().`[`pids`](Kill::pids). Not graceful: SIGKILL at once. Their children live on.
 ///
 /// `Ok`: all are gone, and with them their descriptors, locks, ports and memory. The caller's own
 /// children stay zombies until `Child::wait` reaps them.
@@ -317,6 +334,7 @@ pub fn sigkill_pids_and_verify(pids: &[u32]) -> Result<Report> {
 /// about, init too.
 ///
 /// A pid names the process that has it now. [`ProcessId::is_gone`] asks about one certain process.
+/// See [`guide::gone`](super::guide::gone) and [`guide::identity`](super::guide::identity).
 ///
 /// # Errors
 /// `Refused`: 0, above `i32::MAX`, or the number of a thread. `Io`: the kernel did not tell, for
@@ -357,6 +375,10 @@ pub fn is_gone(pid: u32) -> Result<bool> {
 
 /// Waits until all of these are gone, and sends nothing. Every process can be waited for, also init
 /// and kernel threads.
+///
+/// A pid names the process that has it when the call begins. To hold one process before, and to wait
+/// for it later or several times, use [`Process::wait_until_gone`](super::Process::wait_until_gone):
+/// there a process that still runs is `Ok(false)`, here it is an error.
 ///
 /// # Errors
 /// `Survivors`: not all are gone; or a number is 0, above `i32::MAX`, or that of a thread.

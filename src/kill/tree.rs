@@ -35,12 +35,18 @@ impl Kill {
     /// alone; see [`Kill::jobs`].
     ///
     /// [`Coverage::Exact`](super::super::Coverage): no process was born, or only strangers were,
-    /// from the call until the tree was closed. [`BestEffort`](super::super::Coverage): the machine
-    /// kept forking, and two looks in a row found nothing new; or a member ended before its children
-    /// were listed, also if it was the root; or /proc hides processes (`hidepid`). In both cases a
-    /// daemon that left tree and session before the call is not found, and neither is a process that
-    /// a member starts in a new group or session, if the member ends at once after that.
-    /// [`pids_with_env`](super::super::pids_with_env) or a cgroup finds it.
+    /// from the call until the tree was closed. It is
+    /// [`BestEffort`](super::super::Coverage::BestEffort) in each of these cases:
+    ///
+    /// - The machine kept forking, and two looks in a row found nothing new.
+    /// - A member ended before its children were listed, also if it was the root.
+    /// - /proc hides processes (`hidepid`).
+    /// - A debugger holds a member.
+    ///
+    /// In these cases a daemon that left tree and session before the call is not found, and neither
+    /// is a process that a member starts in a new group or session, if the member ends at once after
+    /// that. [`pids_with_env`](super::super::pids_with_env) or a cgroup finds it; see
+    /// [`guide::searches`](super::super::guide::searches).
     ///
     /// A member can start a process and end before that is listed, for example in a handler of the
     /// first signal. If such an orphan stays in the group and session of the member, it is seen. It
@@ -77,7 +83,8 @@ impl Kill {
     /// outlived it are not found.
     ///
     /// This is the call for a supervisor that starts again after a crash and reads from a pid file
-    /// what it had started before. [`Kill::tree`] of a pid from a file may hit a successor.
+    /// what it had started before. [`Kill::tree`] of a pid from a file may hit a successor. What a
+    /// pid file misses: [`guide::crashes`](super::super::guide::crashes).
     ///
     /// # Errors
     /// As [`Kill::tree`], but a root that is init, the caller or an ancestor is a survivor, and so
@@ -118,10 +125,18 @@ impl Kill {
     }
 }
 
-/// Kills a process and all its descendants: [`Kill::now`]`().`[`tree`](Kill::tree).
+/// Kills a process and all its descendants: [`Kill::now`]`().`[`tree`](Kill::tree). Not graceful:
+/// SIGKILL at once.
 ///
 /// # Errors
 /// As [`Kill::tree`].
+///
+/// ```
+/// let mut sh = std::process::Command::new("sh").args(["-c", "sleep 60 & sleep 60"]).spawn()?;
+/// process_kill::kill_tree_and_verify(sh.id())?;
+/// sh.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn kill_tree_and_verify(root: u32) -> Result<Report> {
     Kill::now().tree(root)
 }

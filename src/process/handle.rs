@@ -13,7 +13,8 @@ use super::{PidRef, ProcessId, check_signal, has_ended, pid_of, signal_by_pidfd}
 /// the same pid.
 ///
 /// It does not reserve the number. Once the process is reaped, `Kill::tree(process.id().pid())` may
-/// hit a successor; use [`Kill::trees`](super::super::Kill::trees) with [`Process::id`].
+/// hit a successor; use [`Kill::trees`](super::super::Kill::trees) with [`Process::id`]. See
+/// [`guide::identity`](super::super::guide::identity).
 ///
 /// Poll it for `POLLIN` to learn that the process is gone (pidfd_open(2)).
 ///
@@ -83,6 +84,10 @@ impl Process {
     }
 
     /// Waits until every thread of it has ended; `Ok(false)`: it has not ended within this time.
+    ///
+    /// It waits for the process that is held, also if the pid is another's by now. For several at
+    /// once, or without pidfds, use the function
+    /// [`wait_until_gone`](super::super::wait_until_gone).
     ///
     /// # Errors
     /// `Io`: ppoll(2) failed.

@@ -94,6 +94,18 @@ impl ProcessId {
     /// # Errors
     /// `Proc`: /proc cannot be used, and without it the process cannot be told from a successor.
     /// `Io`: the kernel did not tell, or the identity is of another PID namespace.
+    ///
+    /// ```
+    /// use process_kill::{Kill, ProcessId};
+    ///
+    /// let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
+    /// let id = ProcessId::of(child.id())?.expect("the child was not waited for");
+    /// Kill::now().processes(&[id])?;
+    /// assert!(id.is_gone()?); // a zombie
+    /// child.wait()?;
+    /// assert!(id.is_gone()?); // and still, if another process has the pid
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_gone(&self) -> Result<bool> {
         let mut proc = MaybeProc::default();
         let gone = match self.pin(&mut proc) {

@@ -245,6 +245,19 @@ fn no_text_repeats_the_reason_of_the_system() {
     }
 }
 
+/// `unwrap` and a `main` that returns an error print `Debug`.
+#[test]
+fn debug_is_the_text_and_its_source() {
+    for (error, _) in of_the_system() {
+        let source = error.source().expect("a reason");
+        assert_eq!(format!("{error:?}"), format!("{error}: {source}"));
+    }
+    let error = Kill::now().pids(&[std::process::id(), 0]).unwrap_err();
+    assert_eq!(format!("{error:?}"), error.to_string());
+    let fields = format!("{error:#?}");
+    assert!(fields.contains("reason: InvalidPid"), "{fields}");
+}
+
 #[test]
 fn as_an_error_of_the_system_it_has_a_fitting_kind() {
     let victims = [""; 2].map(Victim::start);

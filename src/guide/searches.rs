@@ -1,0 +1,50 @@
+//! What a search can promise, and how it knows.
+//!
+//! [`Kill::tree`](super::super::Kill::tree) and the searches
+//! ([`matching`](super::super::Kill::matching), [`all_where`](super::super::Kill::all_where),
+//! [`directory`](super::super::Kill::directory), [`port`](super::super::Kill::port)) read `/proc`
+//! process by process. That takes milliseconds, and meanwhile processes are born. One that is born
+//! behind the reader is not seen. "I looked, and there was nothing" is therefore no proof. A
+//! process that forks and exits without pause can evade any number of looks.
+//!
+//! Two things make it a proof:
+//!
+//! 1. **Stop first.** What is found is stopped before it is killed. A stopped process forks no
+//!    more. So the targets cannot run away while the search goes on.
+//! 2. **The fork counter.** The kernel numbers processes and threads as they are born, and shows
+//!    the newest number (`/proc/sys/kernel/ns_last_pid`). If the number is the same before and
+//!    after a search, nothing was born during it, and the search has seen everything. If it moved
+//!    by a few, the newcomers are looked at one by one.
+//!
+//! | result | means |
+//! |---|---|
+//! | `Ok`, [`Coverage::Exact`](super::super::Coverage::Exact) | All were found: nothing was born meanwhile, or only strangers were. |
+//! | `Ok`, [`Coverage::BestEffort`](super::super::Coverage::BestEffort) | All that were found are gone. The machine kept forking, as during a build, and several looks in a row found nothing new; or something could not be looked at. |
+//! | `Err`, [`ErrorKind::Unproven`](super::super::ErrorKind::Unproven) | All that were found are gone, and new ones kept coming until the time was up. |
+//!
+//! ```
+//! use process_kill::{Coverage, Kill};
+//!
+//! let mut sh = std::process::Command::new("sh").args(["-c", "sleep 60 & sleep 60"]).spawn()?;
+//! let report = Kill::now().tree(sh.id())?;
+//! if report.coverage() != Coverage::Exact {
+//!     eprintln!("{} gone, but the machine was too busy to be certain of all", report.len());
+//! }
+//! sh.wait()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # If `BestEffort` is not enough
+//!
+//! These hold their members, and need no search:
+//! - A cgroup ([`Kill::cgroup`](super::super::Kill::cgroup)). No process leaves it by forking.
+//! - A process group ([`Kill::groups`](super::super::Kill::groups)). No member escapes the signal
+//!   by forking, but a process can leave the group.
+//! - The caller's own descendants, once it adopts orphans: see [`orphans`](super::orphans).
+//!
+//! # What descent cannot show
+//!
+//! A daemon that left its tree and its session before the call is no descendant any more. No look
+//! at the tree finds it, and the coverage may still be `Exact`, because it is no member. Search for
+//! it by something that it kept: its environment, its directory, its port. See
+//! [`crashes`](super::crashes).
