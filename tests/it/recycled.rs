@@ -4,9 +4,10 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::unistd::{getpgid, getsid};
 use process_kill::{ErrorKind, Kill, Outcome, ProcessId, Reason, wait_until_gone};
 
-use super::aim::{grandchild, of, sorted, ways};
+use super::aim::{grandchild, of, raw, sorted, ways};
 use super::fixture::{
     OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, outcomes, patient, reasons, states,
     stubborn,
@@ -255,4 +256,44 @@ fn a_survivor_is_known_by_its_identity() {
     let error = Kill::now().pids(&tid).unwrap_err();
     assert_eq!(reasons(&error), [(tid[0], Reason::Thread)]);
     assert_eq!(error.survivors()[0].id(), None);
+}
+
+/// A stranger that gets this number, leads a session and a group of it, leaves a member in both, and
+/// is reaped. So no process has the number, but a session and a group have it.
+fn daemon_as(number: u32) -> (Victim, u32) {
+    let mut daemon = start_as(number, stubborn("setsid { } exit"));
+    daemon.child().wait().unwrap();
+    let member = daemon.others()[0];
+    assert_eq!(getsid(Some(raw(member))), Ok(raw(number)));
+    assert_eq!(getpgid(Some(raw(member))), Ok(raw(number)));
+    (daemon, member)
+}
+
+/// The root obeys the first signal and is reaped. Its session has no member, and a stranger's daemon
+/// gets its number while a descendant in another session still holds up the call.
+#[test]
+fn a_session_whose_number_is_given_away_during_the_grace_is_not_hit() {
+    let name = "a_session_whose_number_is_given_away_during_the_grace_is_not_hit";
+    if !is_root(name)
+        || !alone!(a_session_whose_number_is_given_away_during_the_grace_is_not_hit in OWN_PIDS)
+    {
+        return;
+    }
+    let mut tree = Victim::start("setsid { setsid ignore=TERM }");
+    let (root, stubborn) = (tree.pid(), tree.others()[0]);
+    // After this, numbers up to the root's are only given out after the highest one.
+    std::fs::write("/proc/sys/kernel/ns_last_pid", (root + 1000).to_string()).unwrap();
+    let report = std::thread::scope(|scope| {
+        let call = scope.spawn(|| Kill::graceful().grace(PATIENCE).tree(root));
+        tree.until_zombie();
+        tree.child().wait().unwrap();
+        let (mut daemon, member) = daemon_as(root);
+        unmoved(&[member], || {
+            tree.let_go();
+            call.join().unwrap()
+        })
+        .inspect(|_| assert!(daemon.answers()))
+    });
+    let ended = [(root, Outcome::Exited), (stubborn, Outcome::Exited)];
+    assert_eq!(outcomes(&report.unwrap()), ended);
 }
