@@ -5,9 +5,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::unistd::{getpgid, getsid};
+use process_kill::child::{Group, Registry};
 use process_kill::{ErrorKind, Kill, Outcome, ProcessId, Reason, wait_until_gone};
 
 use super::aim::{grandchild, of, raw, sorted, ways};
+use super::child::Crew;
 use super::fixture::{
     OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, outcomes, patient, reasons, states,
     stubborn,
@@ -267,6 +269,37 @@ fn daemon_as(number: u32) -> (Victim, u32) {
     assert_eq!(getsid(Some(raw(member))), Ok(raw(number)));
     assert_eq!(getpgid(Some(raw(member))), Ok(raw(number)));
     (daemon, member)
+}
+
+/// The child was waited for, and its session or group is empty. Then a stranger's daemon gets the
+/// number.
+#[test]
+fn a_session_that_has_the_number_of_a_managed_child_is_not_hit() {
+    let name = "a_session_that_has_the_number_of_a_managed_child_is_not_hit";
+    if !is_root(name)
+        || !alone!(a_session_that_has_the_number_of_a_managed_child_is_not_hit in OWN_PIDS)
+    {
+        return;
+    }
+    let stop = |crew: &mut Crew, how: &Kill| {
+        let gone = [(crew.managed.id(), Outcome::AlreadyGone)];
+        assert_eq!(outcomes(&crew.managed.stop(how).unwrap()), gone);
+    };
+    for group in [Group::NewSession, Group::New] {
+        for how in ways() {
+            let mut crew = Crew::start("", group);
+            let registry = Registry::new();
+            let ticket = registry.add(&crew.managed).unwrap();
+            crew.managed.child().kill().unwrap();
+            crew.managed.wait().unwrap();
+            let (mut daemon, member) = daemon_as(crew.managed.id());
+            unmoved(&[member], || stop(&mut crew, &how));
+            unmoved(&[member], || drop(registry.kill_all(&how).unwrap()));
+            drop(ticket);
+            unmoved(&[member], || drop(crew));
+            assert!(daemon.answers());
+        }
+    }
 }
 
 /// The root obeys the first signal and is reaped. Its session has no member, and a stranger's daemon
