@@ -178,6 +178,38 @@ fn a_search_for_chains_of_forks_is_never_falsely_ok() {
     );
 }
 
+/// Each process of a chain forks the next one and exits. The root adopts all of them and never reaps
+/// one. Until a walk has looked at so many dead children, the last one of the list is dead too, and
+/// its child is not in the list.
+#[test]
+fn a_tree_of_chains_whose_dead_are_kept_is_never_falsely_ok() {
+    let name = "a_tree_of_chains_whose_dead_are_kept_is_never_falsely_ok";
+    if !is_root(name)
+        || !alone!(a_tree_of_chains_whose_dead_are_kept_is_never_falsely_ok in OWN_PIDS)
+    {
+        return;
+    }
+    const DEAD: usize = 300;
+    let (mut oks, mut false_oks) = (0, 0);
+    for _ in 0..runs(10) {
+        let mut root = Victim::start("adopt { leapfrog=stay }");
+        let pid = root.pid();
+        eventually("many are dead", || {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            children.unwrap().split_whitespace().count() > DEAD
+        });
+        let kill = Kill::now().verify_within(Duration::from_millis(200));
+        if kill.tree(pid).is_ok() {
+            oks += 1;
+            false_oks += u32::from(!root.is_all_gone(MOMENT));
+        }
+        root.let_go();
+        root.all_gone();
+    }
+    println!("{oks} times Ok");
+    assert_eq!(false_oks, 0, "of {oks} times Ok");
+}
+
 /// A process in a PID namespace of its own. There it has the number that the test asks for.
 struct Foreigner {
     unshare: Child,
