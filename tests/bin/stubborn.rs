@@ -119,6 +119,8 @@ fn main() {
                 said += &format!(" {}", hold_forks());
                 after.push(word);
             }
+            // It never reaps the orphans among its descendants, which are given to it from now on.
+            "adopt" => drop(sys!(libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1))),
             // This applies to its children only.
             "unshare-pid" => drop(sys!(libc::unshare(libc::CLONE_NEWPID))),
             "deep" => deep(value.parse().unwrap()),

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt as _;
 use std::panic::{UnwindSafe, catch_unwind};
 use std::process::{Command, Stdio, id};
 use std::sync::mpsc;
@@ -18,14 +19,17 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2};
 use process_kill::child::{CommandExt, Group, Limits};
 use process_kill::{
-    Kill, Outcome, Reason, Report, Result, descendant_pids, pids_matching, pids_with_env,
+    Coverage, Kill, Outcome, Reason, Report, Result, descendant_pids, pids_matching, pids_with_env,
     processes_where, wait_until_gone,
 };
 
+use super::aim::{sorted, ways};
 use super::fixture::{
-    OWN_PIDS, PATIENCE, Victim, alone, eventually, findable, is_root, patient, reasons, runs,
-    states, stubborn, without_pidfds,
+    OWN_PIDS, PATIENCE, Victim, alone, as_nobody, eventually, findable, is_root, patient, reasons,
+    runs, states, stubborn, without_pidfds,
 };
+use super::proc_missing::remount_proc;
+use super::tree::unmoved;
 
 /// The time that a call gets if it will not succeed.
 const MOMENT: Duration = Duration::from_millis(100);
@@ -493,5 +497,42 @@ fn a_leaderless_respawner_is_stopped_before_its_children_are_killed() {
         }
         // All of them got SIGKILL. This line is the end-of-file, or what a new child says.
         assert_eq!(victim.line(), "");
+    }
+}
+
+/// A kill by a user who may not see every process. The group of the root has a mate whose parent is
+/// hidden, so nothing tells whether that parent is in the group too.
+#[test]
+fn a_hidden_parent_of_a_group_mate_holds_up_no_kill() {
+    let name = "a_hidden_parent_of_a_group_mate_holds_up_no_kill";
+    if !is_root(name) || !alone!(a_hidden_parent_of_a_group_mate_holds_up_no_kill in OWN_PIDS) {
+        return;
+    }
+    remount_proc(2);
+    for kill in ways() {
+        let mut command = stubborn("{ }");
+        command.uid(65534).process_group(0);
+        let mut root = Victim::spawn(command);
+        let pid = root.pid();
+        // After `nobody` this process may not be traced, so it is hidden from its own user too.
+        let mut command = stubborn("nobody { }");
+        command.process_group(pid.try_into().unwrap());
+        let mut mates = Victim::spawn(command);
+        let tree = kill.clone();
+        let (report, _) = unmoved(&mates.pids(), || {
+            timed("a tree", move || as_nobody(|| tree.tree(pid)))
+        });
+        let report = report.unwrap();
+        assert_eq!(
+            sorted(report.iter().map(|(pid, _)| pid).collect()),
+            root.pids()
+        );
+        assert_eq!(report.coverage(), Coverage::BestEffort);
+        root.all_gone();
+        // The mate is a member of the job.
+        let (result, _) = timed("a job", move || as_nobody(|| kill.jobs(&[pid])));
+        assert!(result.is_err() || !matches!(states(mates.others()[0])[..], ['S' | 'R']));
+        mates.let_go();
+        mates.all_gone();
     }
 }

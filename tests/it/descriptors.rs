@@ -1,6 +1,7 @@
 //! With few descriptors, or none, no target is spared and no incomplete list is called complete.
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,13 +10,13 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, gettid};
 use process_kill::{
-    Candidate, ErrorKind, Kill, Outcome, ProcessId, Reason, descendant_pids, processes_where,
-    sigkill_pids_and_verify, wait_until_gone,
+    Candidate, ErrorKind, Kill, Outcome, ProcessId, Reason, Report, descendant_pids,
+    processes_where, sigkill_pids_and_verify, wait_until_gone,
 };
 
 use super::fixture::{
     PATIENCE, Victim, alone, current_call, eventually, findable, finders, open_descriptors,
-    outcomes, patient, reasons, states, until_asleep,
+    outcomes, patient, reasons, runs, states, until_asleep,
 };
 
 const CROWD: usize = 2000;
@@ -303,5 +304,72 @@ fn nobody_is_left_stopped_when_others_take_every_descriptor() {
     });
     for pid in pids {
         assert!(!states(pid).contains(&'T'), "{pid}");
+    }
+}
+
+/// From the moment at which the call has opened some descriptors, another thread takes every one
+/// that is free.
+fn while_others_take_all<T>(after: usize, call: impl FnOnce() -> T) -> T {
+    // The lowest free number is the next one that is opened.
+    let first = File::open("/dev/null").unwrap().as_raw_fd();
+    let mark = first + i32::try_from(after).unwrap();
+    // SAFETY: integers only. Asks whether the number is that of an open descriptor.
+    let is_open = || unsafe { libc::fcntl(mark, libc::F_GETFD) } != -1;
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut taken = Vec::new();
+            let mut has_begun = false;
+            while !is_over.load(Ordering::Relaxed) {
+                has_begun |= is_open();
+                if has_begun {
+                    taken.extend(File::open("/dev/null"));
+                }
+            }
+        });
+        let result = call();
+        is_over.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+#[test]
+fn nothing_is_falsely_ok_or_left_stopped_when_others_take_every_descriptor() {
+    if !alone!(nothing_is_falsely_ok_or_left_stopped_when_others_take_every_descriptor) {
+        return;
+    }
+    const SPEC: &str = "setsid { ignore=TERM { } } { setpgid { ignore=TERM { } exit } }";
+    /// The call, and whether its `Ok` says that the whole session is gone.
+    type Call = (fn(&Kill, u32) -> process_kill::Result<Report>, bool);
+    let calls: [Call; 6] = [
+        (|kill, root| kill.tree(root), true),
+        (|kill, root| kill.jobs(&[root]), true),
+        (|kill, _| kill.matching("^[^ ]*/stubborn$"), true),
+        (|kill, _| kill.children(), true),
+        (|kill, root| kill.groups(&[root]), false),
+        (|kill, root| kill.pids(&[root]), false),
+    ];
+    let moment = Duration::from_millis(50);
+    let ways = [Kill::now(), Kill::graceful().grace(moment)];
+    limit_descriptors(FEW);
+    for after in (0..9).flat_map(|after| vec![after; runs(1) as usize]) {
+        for (index, (call, is_whole)) in calls.iter().enumerate() {
+            let mut victim = Victim::start(SPEC);
+            let kill = ways[(after + index) % ways.len()].clone();
+            let kill = kill.verify_within(4 * moment);
+            let ended = while_others_take_all(after, || call(&kill, victim.pid()));
+            let why = format!("call {index}, after {after}: {ended:?}");
+            for pid in victim.pids() {
+                assert!(!states(pid).contains(&'T'), "{pid}, {why}");
+            }
+            if let Ok(report) = ended {
+                for (pid, _) in report.iter() {
+                    assert!(matches!(states(pid)[..], [] | ['Z']), "{pid}, {why}");
+                }
+                assert!(!is_whole || victim.is_all_gone(4 * moment), "{why}");
+            }
+            victim.let_go();
+            victim.all_gone();
+        }
     }
 }

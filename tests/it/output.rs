@@ -1,11 +1,15 @@
 //! What a child writes, within limits.
 
+use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
-use process_kill::child::{CommandExt, Ended, Group, Limits, Managed};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use process_kill::child::{CommandExt, Ended, Group, Limits, Managed, Stream};
 use process_kill::{ErrorKind, Kill, Outcome, ProcessId};
 
 use super::child::{is_reaped, raw};
@@ -238,4 +242,71 @@ fn memory_does_not_grow_with_what_is_thrown_away() {
     println!("the peak was {} KiB, {grown} KiB more than before", peak());
     // Two times two megabytes, because a vector grows, and some more for code and buffers.
     assert!(grown < 8 << 10, "{grown} KiB");
+}
+
+/// Another reader of the same pipe.
+fn reader(pipe: impl AsFd) -> File {
+    let reader = File::from(pipe.as_fd().try_clone_to_owned().unwrap());
+    readable(&reader, PATIENCE);
+    reader
+}
+
+/// Both pipes are readable. While the bytes of the first one are shown, those of the second one are
+/// taken.
+#[test]
+fn bytes_that_another_reader_takes_hold_up_no_limit() {
+    for is_nonblocking in [false, true] {
+        let mut managed = sh("echo out; echo err >&2; exec sleep 60", Group::New);
+        let child = managed.child();
+        reader(child.stdout.as_ref().unwrap());
+        let mut other = reader(child.stderr.as_ref().unwrap());
+        if is_nonblocking {
+            fcntl(&other, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        }
+        let mut taken = [0; 8];
+        let limits = Limits::new()
+            .overall(Duration::from_millis(200))
+            .kill(Kill::now());
+        let begun = Instant::now();
+        let output = managed.output_with(&limits, |stream, _| {
+            if stream == Stream::Stdout {
+                assert_eq!(other.read(&mut taken).unwrap(), 4);
+            }
+        });
+        let output = output.unwrap();
+        assert!(begun.elapsed() < PATIENCE);
+        assert_eq!(output.ended, Ended::OverallTimeout);
+        assert_eq!(
+            (output.stdout, output.stderr),
+            (b"out\n".into(), b"".into())
+        );
+        assert_eq!(&taken, b"err\n\0\0\0\0");
+    }
+}
+
+/// The child has exited, and a process of its group holds the pipe. The pipe has more bytes than one
+/// read takes. While the drain shows the first ones, the rest is taken.
+#[test]
+fn bytes_that_another_reader_takes_hold_up_no_drain() {
+    const BYTES: usize = 200_000;
+    let mut managed = sh("head -c 200000 /dev/zero; sleep 60 & exit 0", Group::New);
+    let mut other = reader(managed.child().stdout.as_ref().unwrap());
+    fcntl(&other, FcntlArg::F_SETPIPE_SZ(1 << 18)).unwrap();
+    let child = Id::Pid(raw(managed.id()));
+    waitid(child, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+    let mut rest = vec![0; BYTES];
+    let (mut pieces, mut taken) = (0, 0);
+    let begun = Instant::now();
+    let limits = Limits::new().drain(Duration::ZERO).kill(Kill::now());
+    let output = managed.output_with(&limits, |_, _| {
+        pieces += 1;
+        if pieces == 2 {
+            taken = other.read(&mut rest).unwrap();
+        }
+    });
+    let output = output.unwrap();
+    assert!(begun.elapsed() < PATIENCE);
+    assert_eq!((output.ended, output.complete), (Ended::Exited, false));
+    assert!(taken > 0);
+    assert_eq!(output.stdout.len() + taken, BYTES);
 }

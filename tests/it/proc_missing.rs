@@ -274,7 +274,7 @@ fn the_proc_of_another_namespace_is_not_believed_where_numbers_agree() {
 
 /// `gid` names the group that still sees everything. The default is the root group, which
 /// [`as_nobody`] keeps.
-fn remount_proc(hidepid: u32) {
+pub fn remount_proc(hidepid: u32) {
     let nothing: Option<&str> = None;
     let options = format!("hidepid={hidepid},gid=65534");
     mount(

@@ -14,7 +14,7 @@ use nix::sys::ptrace;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use process_kill::child::adopt_orphans;
-use process_kill::{Coverage, ErrorKind, Kill, ProcessId, Reason, Report};
+use process_kill::{Coverage, ErrorKind, Kill, Outcome, ProcessId, Reason, Report};
 
 use super::fixture::{
     OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, patient, readable, reasons, runs,
@@ -180,6 +180,120 @@ fn a_search_for_chains_of_forks_is_never_falsely_ok() {
         false_oks, 0,
         "of {oks} times Ok; {unmet} of these never met a chain"
     );
+}
+
+/// Each process of a chain forks the next one and exits. The root adopts all of them and never reaps
+/// one. Until a walk has looked at so many dead children, the last one of the list is dead too, and
+/// its child is not in the list.
+#[test]
+fn a_tree_of_chains_whose_dead_are_kept_is_never_falsely_ok() {
+    let name = "a_tree_of_chains_whose_dead_are_kept_is_never_falsely_ok";
+    if !is_root(name)
+        || !alone!(a_tree_of_chains_whose_dead_are_kept_is_never_falsely_ok in OWN_PIDS)
+    {
+        return;
+    }
+    const DEAD: usize = 300;
+    let (mut oks, mut false_oks) = (0, 0);
+    for _ in 0..runs(10) {
+        let mut root = Victim::start("adopt { leapfrog=stay }");
+        let pid = root.pid();
+        eventually("many are dead", || {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            children.unwrap().split_whitespace().count() > DEAD
+        });
+        let kill = Kill::now().verify_within(Duration::from_millis(200));
+        if kill.tree(pid).is_ok() {
+            oks += 1;
+            false_oks += u32::from(!root.is_all_gone(MOMENT));
+        }
+        root.let_go();
+        root.all_gone();
+    }
+    println!("{oks} times Ok");
+    assert_eq!(false_oks, 0, "of {oks} times Ok");
+}
+
+/// Gives the PID namespace of the test fewer numbers than the crate believes the fork counter with,
+/// and goes to the highest ones. False: the kernel has one limit for all namespaces.
+fn limit_numbers(test: &str) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
+    let version: [u32; 2] = [(); 2].map(|()| numbers.next().unwrap_or(0));
+    if version < [6, 14] {
+        println!("skipped: {test} needs Linux 6.14, because it changes kernel.pid_max");
+        return false;
+    }
+    std::fs::write("/proc/sys/kernel/pid_max", "400").unwrap();
+    std::fs::write("/proc/sys/kernel/ns_last_pid", "350").unwrap();
+    true
+}
+
+/// Starts a process that ends at once, and reaps it. Returns what the fork counter shows then.
+fn give_a_number_away() -> String {
+    assert!(Command::new("true").status().unwrap().success());
+    std::fs::read_to_string("/proc/sys/kernel/ns_last_pid").unwrap()
+}
+
+/// While the search looks, a process is born that it does not see, and then so many others that the
+/// fork counter shows the same number as before.
+#[test]
+fn a_fork_counter_that_was_all_around_is_no_proof() {
+    let name = "a_fork_counter_that_was_all_around_is_no_proof";
+    if !is_root(name)
+        || !alone!(a_fork_counter_that_was_all_around_is_no_proof in OWN_PIDS)
+        || !limit_numbers(name)
+    {
+        return;
+    }
+    // The search has to look at a process.
+    let mut other = Victim::start("");
+    let mut newcomer: Option<Victim> = None;
+    let before = give_a_number_away();
+    let ended = Kill::now().verify_within(MOMENT).all_where(|candidate| {
+        let newcomer = newcomer.get_or_insert_with(|| {
+            let newcomer = Victim::start("");
+            while give_a_number_away() != before {}
+            newcomer
+        });
+        candidate.pid() == newcomer.pid()
+    });
+    let mut newcomer = newcomer.unwrap();
+    // What was born while others were looked at may be found later or not be ruled out.
+    match ended {
+        Ok(report) => assert_eq!(report.pids(Outcome::Killed), [newcomer.pid()]),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Unproven, "{error}"),
+    }
+    newcomer.all_gone();
+    assert!(other.answers());
+}
+
+#[test]
+fn with_few_numbers_no_search_is_exact() {
+    let name = "with_few_numbers_no_search_is_exact";
+    if !is_root(name) || !alone!(with_few_numbers_no_search_is_exact in OWN_PIDS) {
+        return;
+    }
+    let calls: [fn(u32) -> process_kill::Result<Report>; 3] = [
+        |pid| patient().tree(pid),
+        |pid| patient().all_where(|candidate| candidate.pid() == pid),
+        |_| patient().matching("/stubborn few$"),
+    ];
+    let coverages = || {
+        calls.map(|call| {
+            let mut command = stubborn("");
+            command.arg("few");
+            let mut victim = Victim::spawn(command);
+            let report = call(victim.pid()).unwrap();
+            assert_eq!(report.pids(Outcome::Killed), [victim.pid()]);
+            victim.all_gone();
+            report.coverage()
+        })
+    };
+    assert_eq!(coverages(), [Coverage::Exact; 3]);
+    if limit_numbers(name) {
+        assert_eq!(coverages(), [Coverage::BestEffort; 3]);
+    }
 }
 
 /// A process in a PID namespace of its own. There it has the number that the test asks for.

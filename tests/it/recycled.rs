@@ -4,9 +4,12 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::unistd::{getpgid, getsid};
+use process_kill::child::{Group, Registry};
 use process_kill::{ErrorKind, Kill, Outcome, ProcessId, Reason, wait_until_gone};
 
-use super::aim::{grandchild, of, sorted, ways};
+use super::aim::{grandchild, of, raw, sorted, ways};
+use super::child::Crew;
 use super::fixture::{
     OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, outcomes, patient, reasons, states,
     stubborn,
@@ -255,4 +258,75 @@ fn a_survivor_is_known_by_its_identity() {
     let error = Kill::now().pids(&tid).unwrap_err();
     assert_eq!(reasons(&error), [(tid[0], Reason::Thread)]);
     assert_eq!(error.survivors()[0].id(), None);
+}
+
+/// A stranger that gets this number, leads a session and a group of it, leaves a member in both, and
+/// is reaped. So no process has the number, but a session and a group have it.
+fn daemon_as(number: u32) -> (Victim, u32) {
+    let mut daemon = start_as(number, stubborn("setsid { } exit"));
+    daemon.child().wait().unwrap();
+    let member = daemon.others()[0];
+    assert_eq!(getsid(Some(raw(member))), Ok(raw(number)));
+    assert_eq!(getpgid(Some(raw(member))), Ok(raw(number)));
+    (daemon, member)
+}
+
+/// The child was waited for, and its session or group is empty. Then a stranger's daemon gets the
+/// number.
+#[test]
+fn a_session_that_has_the_number_of_a_managed_child_is_not_hit() {
+    let name = "a_session_that_has_the_number_of_a_managed_child_is_not_hit";
+    if !is_root(name)
+        || !alone!(a_session_that_has_the_number_of_a_managed_child_is_not_hit in OWN_PIDS)
+    {
+        return;
+    }
+    let stop = |crew: &mut Crew, how: &Kill| {
+        let gone = [(crew.managed.id(), Outcome::AlreadyGone)];
+        assert_eq!(outcomes(&crew.managed.stop(how).unwrap()), gone);
+    };
+    for group in [Group::NewSession, Group::New] {
+        for how in ways() {
+            let mut crew = Crew::start("", group);
+            let registry = Registry::new();
+            let ticket = registry.add(&crew.managed).unwrap();
+            crew.managed.child().kill().unwrap();
+            crew.managed.wait().unwrap();
+            let (mut daemon, member) = daemon_as(crew.managed.id());
+            unmoved(&[member], || stop(&mut crew, &how));
+            unmoved(&[member], || drop(registry.kill_all(&how).unwrap()));
+            drop(ticket);
+            unmoved(&[member], || drop(crew));
+            assert!(daemon.answers());
+        }
+    }
+}
+
+/// The root obeys the first signal and is reaped. Its session has no member, and a stranger's daemon
+/// gets its number while a descendant in another session still holds up the call.
+#[test]
+fn a_session_whose_number_is_given_away_during_the_grace_is_not_hit() {
+    let name = "a_session_whose_number_is_given_away_during_the_grace_is_not_hit";
+    if !is_root(name)
+        || !alone!(a_session_whose_number_is_given_away_during_the_grace_is_not_hit in OWN_PIDS)
+    {
+        return;
+    }
+    let mut tree = Victim::start("setsid { setsid ignore=TERM }");
+    let (root, stubborn) = (tree.pid(), tree.others()[0]);
+    // After this, numbers up to the root's are only given out after the highest one.
+    std::fs::write("/proc/sys/kernel/ns_last_pid", (root + 1000).to_string()).unwrap();
+    let report = std::thread::scope(|scope| {
+        let call = scope.spawn(|| Kill::graceful().grace(PATIENCE).tree(root));
+        tree.until_zombie();
+        tree.child().wait().unwrap();
+        let (mut daemon, member) = daemon_as(root);
+        unmoved(&[member], || {
+            tree.let_go();
+            call.join().unwrap()
+        })
+        .inspect(|_| assert!(daemon.answers()))
+    });
+    let ended = [(root, Outcome::Exited), (stubborn, Outcome::Exited)];
+    assert_eq!(outcomes(&report.unwrap()), ended);
 }

@@ -64,7 +64,8 @@ pub(in super::super) fn watch_births(targets: &mut Targets<'_>, before: Newest) 
                 return true;
             };
             let (parent, start_time) = (Pid::new(stat.parent), stat.start_time);
-            if parent.is_some_and(|parent| targets.has_live(parent)) {
+            // The number of a target that was reaped may be a stranger's by now.
+            if parent.is_some_and(|parent| targets.has_live(parent) && targets.is_still(parent)) {
                 // Its parent may have ended since. An error is met again by the next search.
                 drop(targets.add_found(born, |stat, _| Ok(stat.start_time == start_time)));
             }
