@@ -94,6 +94,8 @@ struct Children {
     dead: HashSet<Pid>,
     /// The children of a descendant are born into another PID namespace, or this could not be told.
     leaves_namespace: bool,
+    /// A freeze ended before it had found all members. Orphans in their sessions may be left.
+    was_cut_short: bool,
     /// What the fork counter showed when the call began.
     since: Newest,
 }
@@ -198,10 +200,10 @@ impl Selection for Children {
             let is_left = |index| targets.live(index).is_some() && !targets.is_doubtful(index);
             if (0..targets.len()).any(is_left) {
                 let frozen_by = freeze::frozen_by(deadline);
-                // Whether it closed does not matter: the list tells in the end.
-                retry(frozen_by, || {
+                let proof = retry(frozen_by, || {
                     freeze(targets, &mut self.kin, Newest::UNKNOWN, frozen_by)
                 })?;
+                self.was_cut_short |= !proof.is_complete;
                 self.look_at_namespaces(targets)?;
                 self.kin.kill();
                 targets.kill(deadline, Outcome::Killed);
@@ -213,8 +215,9 @@ impl Selection for Children {
                 let looked_at = self.catch(targets)?;
                 // No process in the list lived, and none came or went since.
                 if targets.len() == before && looked_at == listed && self.list(targets)? == listed {
-                    // Otherwise orphans come here, and the list has shown them.
-                    let is_left = !self.adopts && self.kin.may_have_orphan(targets, self.since)?;
+                    // If orphans are given to the caller, the list has shown them.
+                    let is_left = !self.adopts
+                        && (self.was_cut_short || self.kin.may_have_orphan(targets, self.since)?);
                     // A target that may not be signalled is a survivor, and may have forked.
                     let is_doubtful = targets.all_live().next().is_some();
                     return Ok(self.proof(!is_left && !is_doubtful));
@@ -246,7 +249,7 @@ fn stop_descendants(targets: &mut Targets<'_>, root: Pid) -> Result<()> {
             // It has ended, and its children were given to another process.
             children.clear();
         }
-        if !targets.is_still(parent) {
+        if !targets.is_still(parent)? {
             children.clear();
         }
         for child in children.drain(..).rev() {

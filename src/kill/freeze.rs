@@ -180,7 +180,7 @@ fn visit(
         true => listing.children_of_stopped(parent, targets)?,
         false => listing.children(parent, targets)?,
     };
-    let Some(children) = targets.own_children(parent, listed) else {
+    let Some(children) = targets.own_children(parent, listed)? else {
         pass.is_quiet = false;
         return Ok(());
     };
@@ -256,7 +256,7 @@ fn stop_seen(targets: &mut Targets<'_>, deadline: Deadline) -> Result<()> {
                 break;
             }
             let listed = listing.seen(parent, targets)?;
-            for child in targets.own_children(parent, listed).unwrap_or_default() {
+            for child in targets.own_children(parent, listed)?.unwrap_or_default() {
                 if targets.add_child(parent, child)? == Added::New {
                     targets.send_sigstop(targets.len() - 1);
                 }

@@ -36,7 +36,7 @@ impl Targets<'_> {
         pid: Pid,
         belongs: impl FnOnce(&Stat<'_>, &Proc) -> io::Result<bool>,
     ) -> Result<Added> {
-        if self.is_known(pid) || self.spared_reason(pid).is_some() {
+        if self.is_known(pid)? || self.spared_reason(pid).is_some() {
             return Ok(Added::Known);
         }
         let state = match self.pin(pid, None) {
@@ -70,7 +70,7 @@ impl Targets<'_> {
     pub(crate) fn add_child(&mut self, parent: Pid, child: Pid) -> Result<Added> {
         // Ancestors are not asked for: a descendant of a target can be an ancestor of the caller
         // only if the caller is a descendant too.
-        if self.is_known(child) || child.is_caller() {
+        if self.is_known(child)? || child.is_caller() {
             return Ok(Added::Known);
         }
         // The pidfd may tell the parent, which saves the look at /proc. A child that forks and
@@ -90,50 +90,55 @@ impl Targets<'_> {
 
     /// The children that were listed under a parent's number; `None` if the list may be another
     /// process's.
-    pub(crate) fn own_children(&mut self, parent: Pid, listed: Vec<Pid>) -> Option<Vec<Pid>> {
-        let is_own = self.is_still(parent);
+    pub(crate) fn own_children(
+        &mut self,
+        parent: Pid,
+        listed: Vec<Pid>,
+    ) -> Result<Option<Vec<Pid>>> {
+        let is_own = self.is_still(parent)?;
         if let (true, Some(&index)) = (is_own, self.latest.get(&parent)) {
             self.targets[index].was_listed = true;
         }
-        is_own.then_some(listed)
+        Ok(is_own.then_some(listed))
     }
 
     /// Whether the process that has this number is a target.
-    fn is_known(&mut self, pid: Pid) -> bool {
+    fn is_known(&mut self, pid: Pid) -> Result<bool> {
         let Some(&index) = self.latest.get(&pid) else {
-            return false;
+            return Ok(false);
         };
-        // One that cannot be looked at now is still there as far as is known.
-        let is_its_own = self.has_its_pid(index);
-        is_its_own
-            || self.live(index).is_some()
-            || matches!(self.targets[index].state, State::Refused(_))
+        let is_refused = matches!(self.targets[index].state, State::Refused(_));
+        Ok(is_refused || self.has_its_pid(index)?)
     }
 
     /// Whether the caller or a target still has this number. Then a list of children that was read
     /// under it before is its own.
-    pub(crate) fn is_still(&mut self, pid: Pid) -> bool {
+    pub(crate) fn is_still(&mut self, pid: Pid) -> Result<bool> {
         match self.latest.get(&pid) {
             Some(&index) => self.has_its_pid(index),
-            None => pid.is_caller(),
+            None => Ok(pid.is_caller()),
         }
     }
 
-    /// Whether a target still has its pid. If it was reaped, it is gone. False also if it cannot be
-    /// told.
-    pub(crate) fn has_its_pid(&mut self, index: usize) -> bool {
+    /// Whether a target still has its pid. If it was reaped, it is gone. An error: no descriptor is
+    /// free to hold it, or it cannot be looked at.
+    pub(crate) fn has_its_pid(&mut self, index: usize) -> Result<bool> {
         let doubt = self.targets[index].doubt;
-        let mut is_its_own = false;
+        // Unless it is looked at, no descriptor was free to hold it.
+        let mut looked = Err(io::Error::from_raw_os_error(libc::EMFILE));
         self.act(index, self.outcome, |held, proc, _| {
-            is_its_own = match held.pidfd() {
-                Some(_) => held.has_its_pid(),
-                None => !held.is_gone(proc)?,
+            looked = match held.pidfd() {
+                Some(_) => Ok(held.has_its_pid()),
+                None => held.is_gone(proc).map(|gone| !gone),
             };
-            Ok(!is_its_own)
+            Ok(matches!(looked, Ok(false)))
         });
         // A failed look says nothing about what was sent.
         self.targets[index].doubt = doubt;
-        is_its_own
+        match self.live(index) {
+            None => Ok(false),
+            Some(pid) => looked.map_err(|e| Error::io(format!("hold process {}", pid.get()), e)),
+        }
     }
 
     /// Forgets the targets from one index on, unless `keep` says true. They were not signalled yet.

@@ -134,7 +134,7 @@ impl Kin {
         }
         let session = targets.open_group(pid)?;
         // If it still has its number, what was read and opened under the number is its own.
-        if targets.has_its_pid(index) {
+        if targets.has_its_pid(index)? {
             self.own_session(&Arc::new(session));
         }
         Ok(())
@@ -377,7 +377,7 @@ impl Kin {
             let stat = targets.proc()?.process(pid).stat(&mut buf);
             let session = proc::readable(pid, stat)?.and_then(|stat| Pid::new(stat.session));
             let session = session.filter(|session| others.contains(session));
-            if session.is_some() && targets.has_its_pid(index) {
+            if session.is_some() && targets.has_its_pid(index)? {
                 self.with_targets.extend(session);
             }
         }

@@ -65,7 +65,8 @@ pub(in super::super) fn watch_births(targets: &mut Targets<'_>, before: Newest) 
             };
             let (parent, start_time) = (Pid::new(stat.parent), stat.start_time);
             // The number of a target that was reaped may be a stranger's by now.
-            if parent.is_some_and(|parent| targets.has_live(parent) && targets.is_still(parent)) {
+            let is_member = |parent| targets.is_still(parent).unwrap_or(false);
+            if parent.filter(|&p| !p.is_caller()).is_some_and(is_member) {
                 // Its parent may have ended since. An error is met again by the next search.
                 drop(targets.add_found(born, |stat, _| Ok(stat.start_time == start_time)));
             }
@@ -85,7 +86,7 @@ fn add_descendants(targets: &mut Targets<'_>, deadline: Deadline) -> Result<bool
                 break;
             }
             let listed = listing.children(parent, targets)?;
-            for child in targets.own_children(parent, listed).unwrap_or_default() {
+            for child in targets.own_children(parent, listed)?.unwrap_or_default() {
                 targets.add_child(parent, child)?;
             }
         }
