@@ -6,16 +6,20 @@
 //! 4. Repeat steps 2 and 3 with SIGKILL until no new member is found.
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::Arc;
 
 use super::super::error::{Error, Result};
-use super::super::proc::{self, Stat};
+use super::super::proc::fork_counter::Newest;
+use super::super::proc::{self, Proc, Stat};
+use super::super::process::group::Number;
 use super::super::process::{ProcessGroup, pid_of};
 use super::super::report::{Coverage, Outcome, Report};
 use super::super::sys::{self, Pid, SIGKILL};
 use super::super::targets::found::Added;
 use super::super::targets::{Proof, Spared, Targets};
 use super::super::wait::{Deadline, Ppoll};
+use super::freeze::newest;
 use super::{Found, Kill, Selection, retry};
 
 impl Kill {
@@ -105,7 +109,9 @@ pub fn kill_process_group(pgid: u32) -> Result<Report> {
 /// Process groups that will be killed.
 struct Groups<'a> {
     pgids: &'a [u32],
-    groups: Vec<Arc<ProcessGroup>>,
+    groups: Vec<Number>,
+    /// Groups whose number may be a stranger's by now.
+    unsure: Vec<Number>,
     /// The groups in which a zombie was seen. A zombie keeps the number in use.
     with_zombies: HashSet<Pid>,
     /// The first signal was sent. Members may have forked on it.
@@ -117,28 +123,67 @@ impl<'a> Groups<'a> {
         Groups {
             pgids,
             groups: Vec::new(),
+            unsure: Vec::new(),
             with_zombies: HashSet::new(),
             was_signalled: false,
         }
     }
 
-    fn holds(&self, stat: &Stat<'_>) -> Option<&Arc<ProcessGroup>> {
-        let of = |group: &&Arc<ProcessGroup>| group.pgid.get() == stat.group;
-        self.groups
-            .iter()
-            .find(of)
-            .filter(|group| group.is_current())
+    /// The group that a process is in, if that one has its number still.
+    fn group_of(&self, stat: &Stat<'_>, proc: &Proc) -> io::Result<Option<Pid>> {
+        let mut groups = self.groups.iter();
+        let Some(group) = groups.find(|group| group.of.pgid.get() == stat.group) else {
+            return Ok(None);
+        };
+        let now = proc.newest()?;
+        // Without a counter the latest look must do.
+        let is_current = group.names_group(now).unwrap_or(now.is_unknown());
+        Ok(is_current.then_some(group.of.pgid))
+    }
+
+    /// Leaves out the groups whose number may have been given to another process.
+    fn refresh(&mut self, targets: &mut Targets<'_>) -> Result<()> {
+        let now = newest(targets)?;
+        let is_asked = |group: &Number| group.names_group(now).is_none();
+        let mut with_targets = HashSet::new();
+        if self.groups.iter().any(is_asked) {
+            let mut buf = Vec::new();
+            for index in 0..targets.len() {
+                let Some(pid) = targets.live(index) else {
+                    continue;
+                };
+                let stat = targets.proc()?.process(pid).stat(&mut buf);
+                let group = proc::readable(pid, stat)?.and_then(|stat| Pid::new(stat.group));
+                if targets.has_its_pid(index)? {
+                    with_targets.extend(group);
+                }
+            }
+        }
+        for mut group in std::mem::take(&mut self.groups) {
+            match group.names_group(now) {
+                // It is empty.
+                Some(false) => {}
+                None if !with_targets.contains(&group.of.pgid) => self.unsure.push(group),
+                Some(true) | None => {
+                    group.note(now);
+                    self.groups.push(group);
+                }
+            }
+        }
+        Ok(())
     }
 }
 
 impl Selection for Groups<'_> {
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
-        self.groups = groups_to_kill(self.pgids, targets)?;
+        let groups = groups_to_kill(self.pgids, targets)?;
+        self.groups = groups.into_iter().map(Number::of_group).collect();
         self.find(targets, Deadline::NEVER)?;
         Ok(())
     }
 
     fn find(&mut self, targets: &mut Targets<'_>, _: Deadline) -> Result<Found> {
+        self.refresh(targets)?;
         if self.groups.is_empty() {
             return Ok(Found::NOTHING);
         }
@@ -147,12 +192,17 @@ impl Selection for Groups<'_> {
         let mut buf = Vec::new();
         for pid in proc::visible(targets.proc()?)? {
             let stat = proc::readable(pid, targets.proc()?.process(pid).stat(&mut buf))?;
-            let Some(group) = stat.and_then(|stat| self.holds(&stat)) else {
+            let Some(stat) = stat else {
                 continue;
             };
-            let added = targets.add_found(pid, |stat, _| Ok(self.holds(stat).is_some()))?;
+            let group = self.group_of(&stat, targets.proc()?);
+            let Some(pgid) = proc::readable(pid, group)? else {
+                continue;
+            };
+            let added =
+                targets.add_found(pid, |stat, proc| Ok(self.group_of(stat, proc)?.is_some()))?;
             if added == Added::Dead {
-                with_zombies.insert(group.pgid);
+                with_zombies.insert(pgid);
             }
         }
         self.with_zombies = with_zombies;
@@ -170,7 +220,7 @@ impl Selection for Groups<'_> {
             Some((&first, others)) if from == 0 => {
                 for group in &self.groups {
                     // `EPERM`: no member may be signalled. Signal 0 notes that for each below.
-                    group.signal(first).unwrap_or(false);
+                    group.of.signal(first).unwrap_or(false);
                 }
                 // SIGCONT to those alone that may be sent the first one: kill(2) permits it within a
                 // session, and someone else may have stopped the others.
@@ -182,14 +232,17 @@ impl Selection for Groups<'_> {
 
     fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
         if self.was_signalled {
-            // This look is only for the report: they are killed in any case. The loop meets an
-            // error again.
-            self.find(targets, deadline).unwrap_or(Found::NOTHING);
+            // This look is for the report, and leaves out groups that have lost their number. If it
+            // fails, only the leader can tell that. The loop meets the error again.
+            if self.find(targets, deadline).is_err() {
+                let is_sure = |group: &Number| group.names_group(Newest::UNKNOWN) == Some(true);
+                self.groups.retain(is_sure);
+            }
         }
         loop {
             for group in &self.groups {
                 // `EPERM` is noted below for each member.
-                group.signal(SIGKILL).unwrap_or(false);
+                group.of.signal(SIGKILL).unwrap_or(false);
             }
             targets.kill(deadline, Outcome::Killed);
             if !retry(deadline, || self.find(targets, deadline))?.is_new {
@@ -203,11 +256,12 @@ impl Selection for Groups<'_> {
             }
         }
         // If no visible process uses the number, a hidden one does.
-        let is_empty = |group: &Arc<ProcessGroup>| {
+        let is_empty = |Number { of: group, .. }: &Number| {
             matches!(group.signal(0), Ok(false)) || self.with_zombies.contains(&group.pgid)
         };
         let has_survivors = targets.all_live().next().is_some();
-        let is_complete = has_survivors || self.groups.iter().all(is_empty);
+        let mut groups = self.groups.iter().chain(&self.unsure);
+        let is_complete = has_survivors || groups.all(is_empty);
         // Beside a visible zombie there may be a hidden process.
         let is_exact = self.with_zombies.is_empty() || !targets.is_partial()?;
         Ok(Proof {

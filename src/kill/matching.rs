@@ -269,7 +269,7 @@ impl<M: Seek> Search<M> {
 
     fn has_orphan(&self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<bool> {
         match M::WITH_DESCENDANTS {
-            true => retry(deadline, || self.kin.may_have_orphan(targets, self.since)),
+            true => retry(deadline, || self.kin.may_have_missed(targets, self.since)),
             false => Ok(false),
         }
     }

@@ -282,7 +282,7 @@ impl Selection for Tree<'_> {
         });
         self.kin.kill();
         targets.kill(deadline, Outcome::Killed);
-        let is_left = retry(deadline, || self.kin.may_have_orphan(targets, self.since))?;
+        let is_left = retry(deadline, || self.kin.may_have_missed(targets, self.since))?;
         if is_left { Ok(Proof::NONE) } else { proof }
     }
 }

@@ -15,36 +15,62 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use super::super::sys::{self, FileSystem, Pid};
 use super::stat::Stat;
 use super::{Proc, is_absent, number, with_path};
 
 /// What the counter showed; `None`: the kernel does not tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Newest(Option<u32>);
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Newest(Option<Reading>);
+
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    number: u32,
+    at: Instant,
+    /// How many numbers there are, about.
+    most: u32,
+}
 
 impl Newest {
     /// Counts as a counter that moves all the time.
     pub(crate) const UNKNOWN: Newest = Newest(None);
 
+    pub(crate) fn is_unknown(self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether a number may have been given out between an earlier value and this one.
     pub(crate) fn may_include(self, earlier: Newest, number: Pid) -> bool {
-        match (earlier.0, self.0) {
-            // Smaller: the numbers have begun anew.
-            (Some(then), Some(now)) if then <= now => (then + 1..=now).contains(&number.get()),
-            _ => true,
-        }
+        /// A fork takes longer on any machine, because all forks take turns for the number.
+        const FASTEST_FORK: Duration = Duration::from_micros(1);
+        let Some((then, now)) = earlier.0.zip(self.0) else {
+            return true;
+        };
+        let shortest_lap = FASTEST_FORK.saturating_mul(now.most);
+        now.at.saturating_duration_since(then.at) >= shortest_lap
+            || self.may_follow(earlier, number)
+    }
+
+    /// As [`Newest::may_include`], unless all numbers were given out in between.
+    pub(crate) fn may_follow(self, earlier: Newest, number: Pid) -> bool {
+        let Some((then, now)) = earlier.0.zip(self.0) else {
+            return true;
+        };
+        // Smaller: the numbers have begun anew.
+        now.number < then.number || (then.number + 1..=now.number).contains(&number.get())
     }
 
     /// Whether no number was given out between the two.
     pub(crate) fn is_same(self, other: Newest) -> bool {
-        self.0.is_some() && self == other
+        let numbers = self.0.zip(other.0);
+        numbers.is_some_and(|(this, other)| this.number == other.number)
     }
 
     /// The number of the newest process or thread, which may be gone by now.
     pub(crate) fn pid(self) -> Option<Pid> {
-        Pid::new(self.0?)
+        Pid::new(self.0?.number)
     }
 }
 
@@ -52,9 +78,10 @@ impl Proc {
     pub(crate) fn newest(&self) -> io::Result<Newest> {
         /// With fewer numbers than this they begin anew so soon that the counter can show the same
         /// value after a whole lap.
-        const FEWEST: u32 = 4096;
+        const FEWEST: u32 = 32768;
         let mut buf = Vec::with_capacity(128);
-        if self.most_pids(&mut buf)? < FEWEST {
+        let most = self.most_pids(&mut buf)?;
+        if most < FEWEST {
             return Ok(Newest::UNKNOWN);
         }
         // ns_last_pid: Linux 3.3, CONFIG_CHECKPOINT_RESTORE. loadavg: the last field, since Linux
@@ -63,7 +90,12 @@ impl Proc {
             match self.load_if_procfs(path, &mut buf) {
                 Ok(true) => {
                     let last = buf.trim_ascii().rsplit(|&b| b == b' ').next();
-                    return Ok(Newest(last.and_then(number)));
+                    let reading = |number| Reading {
+                        number,
+                        at: Instant::now(),
+                        most,
+                    };
+                    return Ok(Newest(last.and_then(number).map(reading)));
                 }
                 Ok(false) => {}
                 Err(e) if is_absent(&e) || e.kind() == io::ErrorKind::PermissionDenied => {}
@@ -106,13 +138,13 @@ impl Proc {
         mut is_stranger: impl FnMut(Pid, &Stat<'_>) -> io::Result<bool>,
     ) -> io::Result<bool> {
         const FEW: u32 = 64;
-        let Newest(Some(mut seen)) = since else {
+        let Some(mut seen) = since.pid().map(Pid::get) else {
             return Ok(false);
         };
         let mut buf = Vec::new();
         let mut left = FEW;
         loop {
-            let Newest(Some(newest)) = self.newest()? else {
+            let Some(newest) = self.newest()?.pid().map(Pid::get) else {
                 return Ok(false);
             };
             if newest == seen {

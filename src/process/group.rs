@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use super::super::proc::fork_counter::Newest;
 use super::super::sys::{self, Pid, Scope};
 use super::{Opened, ProcessId, is_filtered, is_nobody, open_pidfd, unless_nobody, was_reaped};
 
@@ -60,20 +61,24 @@ impl ProcessGroup {
     }
 
     /// Whether the number still names this group. Asked after something was read under the number, it
-    /// says that what was read is of this group: an empty group is so for good.
-    pub(crate) fn is_current(&self) -> bool {
+    /// says that what was read is of this group: an empty group is so for good. `None`: no process
+    /// has the number, and whether it was given away meanwhile cannot be told.
+    fn has_number(&self) -> Option<bool> {
         match &self.leader {
             Leader::Held(fd) if was_reaped(fd.as_fd()) => {
                 match sys::pidfd_send_signal(fd.as_fd(), 0, Scope::Group) {
-                    Ok(()) => true,
-                    Err(e) if e.raw_os_error() == Some(libc::ESRCH) => false,
-                    // Linux before 6.9, or a seccomp filter: the number must do.
-                    Err(_) => !self.was_replaced(),
+                    Ok(()) => return Some(true),
+                    Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Some(false),
+                    // Linux before 6.9, or a seccomp filter.
+                    Err(_) => {}
                 }
             }
-            Leader::Held(_) => true,
-            Leader::Reaped | Leader::Unheld(_) => !self.was_replaced(),
+            Leader::Held(_) => return Some(true),
+            Leader::Reaped => {}
+            Leader::Unheld(_) if self.has_leader() => return Some(true),
+            Leader::Unheld(_) => {}
         }
+        self.was_replaced().then_some(false)
     }
 
     /// Whether the process that had the number when this was opened still has it, a zombie too.
@@ -104,6 +109,52 @@ impl ProcessGroup {
             Leader::Reaped | Leader::Unheld(_) => sys::kill_group(self.pgid, signal),
         };
         unless_nobody(sent)
+    }
+}
+
+/// A number that names a group or session, and when it was last seen to do so. The kernel gives a
+/// number away only after its group and session are empty.
+#[derive(Debug)]
+pub(crate) struct Number {
+    pub(crate) of: Arc<ProcessGroup>,
+    /// What the fork counter showed then. `None`: the number is its own at the first look.
+    seen: Option<Newest>,
+}
+
+impl Number {
+    pub(crate) fn of_group(of: Arc<ProcessGroup>) -> Number {
+        Number { of, seen: None }
+    }
+
+    /// A session, as long as its leader or a live target shows that the number is its own.
+    pub(crate) fn of_session(of: Arc<ProcessGroup>) -> Number {
+        let seen = Some(Newest::UNKNOWN);
+        Number { of, seen }
+    }
+
+    /// Whether the number still names the group. `None`: only a live member can tell. `now` is what
+    /// the fork counter showed before the question.
+    pub(crate) fn names_group(&self, now: Newest) -> Option<bool> {
+        self.of
+            .has_number()
+            .or_else(|| self.was_kept(now).then_some(true))
+    }
+
+    /// As [`Number::names_group`], for a session.
+    pub(crate) fn names_session(&self, now: Newest) -> bool {
+        // The group of the leader lies within its session, and keeps the number in use.
+        self.of.has_leader() || self.of.has_number() == Some(true) || self.was_kept(now)
+    }
+
+    /// Whether no process can have been given the number since it was last seen to be its own.
+    fn was_kept(&self, now: Newest) -> bool {
+        self.seen
+            .is_none_or(|seen| !now.may_include(seen, self.of.pgid))
+    }
+
+    /// Notes that the number was its own at this time.
+    pub(crate) fn note(&mut self, now: Newest) {
+        self.seen = Some(now);
     }
 }
 

@@ -20,7 +20,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::error::{Error, Result};
-use super::proc::{self, MaybeProc, Proc};
+use super::proc::{self, MaybeProc, Proc, Stat};
 use super::process::{Here, PidRef, Pin, ProcessGroup, ProcessId};
 use super::report::{Outcome, Reason};
 use super::sys::{self, Pid, SIGCONT};
@@ -317,21 +317,25 @@ impl<'w> Targets<'w> {
     /// As [`Targets::pin`], for a bare pid some time after the call began. The number may have gone
     /// to another process since, so a process that may have started since is refused.
     fn pin_late(&mut self, pid: Pid) -> State {
-        /// Start times are in clock ticks, rounded down.
-        const TICK: Duration = Duration::from_millis(10);
         let held = match self.pin(pid, None) {
             State::Live(held) => held,
             state => return state,
         };
         let mut buf = Vec::new();
-        let began = self.began;
         let stat = self.proc.get().map(|proc| proc.process(pid).stat(&mut buf));
-        let is_older =
-            matches!(stat, Some(Ok(Some(stat))) if stat.started().saturating_add(TICK) < began);
-        match is_older && held.has_its_pid() {
-            true => State::Live(held),
-            false => State::Refused(Reason::Unverifiable),
+        match stat {
+            Some(Ok(Some(stat))) if !self.is_younger(&stat) && held.has_its_pid() => {
+                State::Live(held)
+            }
+            _ => State::Refused(Reason::Unverifiable),
         }
+    }
+
+    /// Whether a process may have started since the call began.
+    pub(crate) fn is_younger(&self, stat: &Stat<'_>) -> bool {
+        /// Start times are in clock ticks, rounded down.
+        const TICK: Duration = Duration::from_millis(10);
+        stat.started().saturating_add(TICK) >= self.began
     }
 
     /// Parks a few targets, so that this thread can open a pidfd and other threads find room.

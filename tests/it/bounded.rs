@@ -536,3 +536,33 @@ fn a_hidden_parent_of_a_group_mate_holds_up_no_kill() {
         mates.all_gone();
     }
 }
+
+/// A member that /proc hides cannot be verified by itself, but the kernel tells that the group is not
+/// empty. [`Kill::groups`] is `Unproven` here.
+#[test]
+fn a_job_with_a_hidden_member_is_never_falsely_ok() {
+    let name = "a_job_with_a_hidden_member_is_never_falsely_ok";
+    if !is_root(name) || !alone!(a_job_with_a_hidden_member_is_never_falsely_ok in OWN_PIDS) {
+        return;
+    }
+    remount_proc(2);
+    for is_root in [false, true] {
+        for kill in ways() {
+            let mut command = stubborn("exit");
+            command.uid(65534).process_group(0);
+            let mut leader = Victim::spawn(command);
+            let pgid = leader.pid();
+            let mut command = stubborn(if is_root { "" } else { "nobody ignore=TERM" });
+            command.process_group(pgid.try_into().unwrap());
+            let hidden = Victim::spawn(command);
+            leader.child().wait().unwrap();
+            let ended = as_nobody(|| kill.jobs(&[pgid]));
+            println!(
+                "root's {is_root} {kill:?}: {ended:?} {:?}",
+                states(hidden.pid())
+            );
+            let is_gone = matches!(states(hidden.pid())[..], [] | ['Z']);
+            assert!(ended.is_err() || is_gone, "{ended:?}");
+        }
+    }
+}

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use nix::unistd::{getpgid, getsid};
 use process_kill::child::{Group, Registry};
-use process_kill::{ErrorKind, Kill, Outcome, ProcessId, Reason, wait_until_gone};
+use process_kill::{ErrorKind, Kill, Outcome, ProcessId, Reason, Report, wait_until_gone};
 
-use super::aim::{grandchild, of, raw, sorted, ways};
-use super::child::Crew;
+use super::aim::{grandchild, group, of, raw, sorted, ways};
+use super::child::{Crew, is_reaped};
 use super::fixture::{
     OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, outcomes, patient, reasons, states,
     stubborn,
@@ -327,6 +327,71 @@ fn a_session_whose_number_is_given_away_during_the_grace_is_not_hit() {
         })
         .inspect(|_| assert!(daemon.answers()))
     });
+    // The daemon's member has the group and session of the root, and no parent tells whose it is.
+    let error = report.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unproven);
     let ended = [(root, Outcome::Exited), (stubborn, Outcome::Exited)];
-    assert_eq!(outcomes(&report.unwrap()), ended);
+    assert_eq!(outcomes(error.report().unwrap()), ended);
+}
+
+/// The leader was reaped before the call. The members of the first group obey the first signal, and
+/// a stranger's daemon gets its number while the second group still holds up the call.
+fn a_leaderless_group_given_away(
+    name: &str,
+    kill: fn(&Kill, &[u32]) -> process_kill::Result<Report>,
+) {
+    let mut first = group("{ } exit");
+    let mut second = group("{ ignore=TERM } exit");
+    for leaderless in [&mut first, &mut second] {
+        leaderless.child().wait().unwrap();
+    }
+    let pgids = [&first, &second].map(Victim::pid);
+    let members = [&first, &second].map(|group| group.others()[0]);
+    // After this, numbers up to these are only given out after the highest one.
+    std::fs::write(
+        "/proc/sys/kernel/ns_last_pid",
+        (pgids[1] + 1000).to_string(),
+    )
+    .unwrap();
+    std::thread::scope(|scope| {
+        let how = Kill::graceful().grace(PATIENCE);
+        let call = scope.spawn(move || kill(&how, &pgids));
+        first.all_gone();
+        // Init reaps it.
+        eventually("the number is free", || is_reaped(members[0]));
+        let (mut daemon, member) = daemon_as(pgids[0]);
+        let ended = unmoved(&[member], || {
+            second.let_go();
+            call.join().unwrap()
+        });
+        assert!(daemon.answers());
+        // After the daemon has exited, whose member it is cannot be told.
+        let kind = ended.map_err(|e| e.kind());
+        assert!(
+            matches!(kind, Ok(_) | Err(ErrorKind::Unproven)),
+            "{name}: {kind:?}"
+        );
+    });
+}
+
+#[test]
+fn a_group_whose_number_is_given_away_during_the_grace_is_not_hit() {
+    let name = "a_group_whose_number_is_given_away_during_the_grace_is_not_hit";
+    if !is_root(name)
+        || !alone!(a_group_whose_number_is_given_away_during_the_grace_is_not_hit in OWN_PIDS)
+    {
+        return;
+    }
+    a_leaderless_group_given_away(name, |kill, pgids| kill.groups(pgids));
+}
+
+#[test]
+fn a_job_whose_number_is_given_away_during_the_grace_is_not_hit() {
+    let name = "a_job_whose_number_is_given_away_during_the_grace_is_not_hit";
+    if !is_root(name)
+        || !alone!(a_job_whose_number_is_given_away_during_the_grace_is_not_hit in OWN_PIDS)
+    {
+        return;
+    }
+    a_leaderless_group_given_away(name, |kill, pgids| kill.jobs(pgids));
 }

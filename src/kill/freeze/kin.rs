@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use super::super::super::error::{Error, Result};
 use super::super::super::proc::fork_counter::Newest;
-use super::super::super::proc::{self, Proc, Stat};
-use super::super::super::process::group::OwnedGroup;
+use super::super::super::proc::{self, Stat};
+use super::super::super::process::group::{Number, OwnedGroup};
 use super::super::super::process::{ProcessGroup, pid_of};
 use super::super::super::sys::{self, Pid, SIGCONT, SIGKILL, SIGSTOP};
 use super::super::super::targets::Targets;
@@ -32,13 +32,15 @@ use super::newest;
 /// The kin of the targets, found by session and group.
 #[derive(Default)]
 pub(in super::super) struct Kin {
-    sessions: HashMap<Pid, Session>,
-    /// Those of the sessions whose number names them still: it was not given away since the leader
-    /// had it, or a live target is in the session. Any other may be a stranger's session by now.
-    current: HashSet<Pid>,
-    /// Those of the current sessions that a live target is in.
-    with_targets: HashSet<Pid>,
+    sessions: HashMap<Pid, Number>,
     groups: HashMap<Pid, MemberGroup>,
+    /// The sessions whose number is their own at the latest look.
+    current: HashSet<Pid>,
+    /// The sessions and groups that a live target was in at the latest look, if that was needed to
+    /// tell that the number is their own.
+    with_targets: HashSet<Pid>,
+    /// Numbers of sessions and groups that may be a stranger's by now.
+    pub(super) unsure: HashSet<Pid>,
     /// Children that were zombies when they were listed.
     dead: HashSet<Pid>,
     /// Groups that got SIGSTOP as a whole. They are killed, or continued on drop.
@@ -48,22 +50,8 @@ pub(in super::super) struct Kin {
     pub(super) places: HashSet<(u32, u32)>,
 }
 
-struct Session {
-    leader: Arc<ProcessGroup>,
-    /// What the fork counter showed before the leader was last seen to have its number.
-    last_led: Newest,
-}
-
-impl Session {
-    /// Whether the number cannot have been given to another process. Numbers are given out upwards,
-    /// so it is not given out again before the counter has begun anew.
-    fn has_number(&self, now: Newest) -> bool {
-        self.leader.has_leader() || !now.may_include(self.last_led, self.leader.pgid)
-    }
-}
-
 struct MemberGroup {
-    leader: Arc<ProcessGroup>,
+    number: Number,
     /// False: only orphans in it are members.
     is_owned: bool,
 }
@@ -98,30 +86,30 @@ impl Kin {
         kin
     }
 
-    pub(in super::super) fn own_group(&mut self, leader: Arc<ProcessGroup>) {
-        let group = MemberGroup {
-            leader: Arc::clone(&leader),
-            is_owned: true,
-        };
-        self.groups.insert(leader.pgid, group);
+    pub(in super::super) fn own_group(&mut self, group: Arc<ProcessGroup>) {
+        let pgid = group.pgid;
+        let number = Number::of_group(group);
+        let is_owned = true;
+        self.groups.insert(pgid, MemberGroup { number, is_owned });
     }
 
     pub(in super::super) fn own_session(&mut self, leader: &Arc<ProcessGroup>) {
-        let session = Session {
-            leader: Arc::clone(leader),
-            last_led: Newest::UNKNOWN,
-        };
-        self.sessions.insert(leader.pgid, session);
+        let number = Number::of_session(Arc::clone(leader));
+        self.sessions.insert(leader.pgid, number);
+    }
+
+    /// The groups of which every member is meant.
+    pub(super) fn owned_groups(&self) -> impl Iterator<Item = &ProcessGroup> {
+        let owned = self.groups.values().filter(|group| group.is_owned);
+        owned.map(|group| &*group.number.of)
     }
 
     /// Adds the group of a root that is the caller's own child.
-    pub(in super::super) fn add_group_of_root(&mut self, leader: &Arc<ProcessGroup>) {
-        self.groups
-            .entry(leader.pgid)
-            .or_insert_with(|| MemberGroup {
-                leader: Arc::clone(leader),
-                is_owned: false,
-            });
+    pub(in super::super) fn add_group_of_root(&mut self, group: &Arc<ProcessGroup>) {
+        let number = Number::of_group(Arc::clone(group));
+        let is_owned = false;
+        let group = MemberGroup { number, is_owned };
+        self.groups.entry(group.number.of.pgid).or_insert(group);
     }
 
     /// Notes the session of a target that was seen to lead it.
@@ -174,12 +162,13 @@ impl Kin {
         let mut is_new = false;
         let (mut seen_in, mut shared) = (HashMap::new(), HashSet::new());
         for mate in mates {
-            let is_orphan = mate
-                .parent
-                .is_none_or(|parent| reapers.contains(&parent) || targets.has_live(parent));
+            let is_orphan = match mate.parent {
+                None => true,
+                Some(parent) => reapers.contains(&parent) || is_member(parent, targets)?,
+            };
             if spared.contains(&mate.pid) {
                 shared.extend(mate.group);
-            } else if mate.is_sure || is_orphan || targets.has_live(mate.pid) {
+            } else if mate.is_sure || is_orphan || is_member(mate.pid, targets)? {
                 is_new |= self.add_mate(&mate, targets, stop)?;
                 // One that is held does not vanish before its group is stopped.
                 if targets.has_live(mate.pid) {
@@ -248,11 +237,8 @@ impl Kin {
         }
         let added = targets.add_found(mate.pid, |stat, proc| {
             let is_still = Pid::new(stat.parent) == mate.parent;
-            let is_orphan = || {
-                let group = Pid::new(stat.group).and_then(|group| self.groups.get(&group));
-                is_still && group.is_some_and(|group| group.leader.is_current())
-            };
-            Ok(self.is_proven(stat, proc) || is_orphan())
+            let now = proc.newest()?;
+            Ok(self.is_proven(stat, now) || (is_still && self.is_in_group(stat, now)))
         })?;
         if added == Added::New && stop {
             targets.send_sigstop(targets.len() - 1);
@@ -266,10 +252,9 @@ impl Kin {
         if self.stopped.contains_key(&pgid) || pgid.get() == sys::process::getpgrp() {
             return Ok(false);
         }
-        let known = self.groups.get(&pgid).map(|group| &group.leader);
-        let group = match known.or_else(|| self.sessions.get(&pgid).map(|session| &session.leader))
-        {
-            Some(leader) => Arc::clone(leader),
+        let known = self.groups.get(&pgid).map(|group| &group.number);
+        let group = match known.or_else(|| self.sessions.get(&pgid)) {
+            Some(number) => Arc::clone(&number.of),
             None => Arc::new(targets.open_group(pgid)?),
         };
         // If the member is still in it, the group that was opened is the one that the member was
@@ -350,51 +335,76 @@ impl Kin {
         self.dead.insert(child)
     }
 
-    /// Finds out which sessions and groups are meant by their numbers still.
+    /// Finds out which sessions and groups still have their numbers.
     fn refresh(&mut self, targets: &mut Targets<'_>) -> Result<()> {
-        self.groups.retain(|_, group| group.leader.is_current());
-        self.current.clear();
-        self.with_targets.clear();
         let now = newest(targets)?;
-        let mut others = HashSet::new();
-        for (&sid, session) in &mut self.sessions {
-            if session.leader.has_leader() {
-                session.last_led = now;
+        self.with_targets.clear();
+        let sessions = self.sessions.iter();
+        let is_asked = |(_, number): &(&Pid, &Number)| !number.names_session(now);
+        let mut asked: HashSet<Pid> = sessions.filter(is_asked).map(|(&sid, _)| sid).collect();
+        self.groups.retain(|&pgid, group| {
+            // A number that names a group cannot name another process's session.
+            match group.number.names_group(now) {
+                None => drop(asked.insert(pgid)),
+                Some(true) => drop(asked.remove(&pgid)),
+                Some(false) => return false,
             }
-            match session.has_number(now) {
-                true => self.current.insert(sid),
-                false => others.insert(sid),
-            };
-        }
-        if others.is_empty() {
-            return Ok(());
-        }
+            true
+        });
         let mut buf = Vec::new();
         for index in 0..targets.len() {
-            let Some(pid) = targets.live(index) else {
+            let Some(pid) = targets.live(index).filter(|_| !asked.is_empty()) else {
                 continue;
             };
             let stat = targets.proc()?.process(pid).stat(&mut buf);
-            let session = proc::readable(pid, stat)?.and_then(|stat| Pid::new(stat.session));
-            let session = session.filter(|session| others.contains(session));
-            if session.is_some() && targets.has_its_pid(index)? {
-                self.with_targets.extend(session);
+            let Some(stat) = proc::readable(pid, stat)? else {
+                continue;
+            };
+            let numbers = [stat.session, stat.group]
+                .map(Pid::new)
+                .into_iter()
+                .flatten();
+            let mut numbers = numbers.filter(|number| asked.contains(number)).peekable();
+            if numbers.peek().is_some() && targets.has_its_pid(index)? {
+                self.with_targets.extend(numbers);
             }
         }
-        self.current.extend(&self.with_targets);
+        self.unsure.extend(asked);
+        self.unsure
+            .retain(|number| !self.with_targets.contains(number));
+        self.groups.retain(|pgid, _| !self.unsure.contains(pgid));
+        self.current.clear();
+        for (&sid, number) in &mut self.sessions {
+            if !self.unsure.contains(&sid) {
+                number.note(now);
+                self.current.insert(sid);
+            }
+        }
+        for group in self.groups.values_mut() {
+            group.number.note(now);
+        }
         Ok(())
     }
 
-    /// As [`Kin::is_sure`], after the process is held: that number may have been given away while the
+    /// As [`Kin::is_sure`], after the process is held: the number may have been given away while the
     /// processes were listed.
-    fn is_proven(&self, stat: &Stat<'_>, proc: &Proc) -> bool {
-        let session = Pid::new(stat.session);
-        let known = session.and_then(|session| self.sessions.get(&session));
-        let now = proc.newest().unwrap_or(Newest::UNKNOWN);
-        let in_session = session.is_some_and(|session| self.with_targets.contains(&session))
-            || known.is_some_and(|known| known.has_number(now));
-        let group = Pid::new(stat.group).and_then(|group| self.groups.get(&group));
-        in_session || group.is_some_and(|group| group.is_owned && group.leader.is_current())
+    fn is_proven(&self, stat: &Stat<'_>, now: Newest) -> bool {
+        let sid = Pid::new(stat.session).filter(|sid| self.current.contains(sid));
+        let session = sid.and_then(|sid| self.sessions.get(&sid));
+        let group = Pid::new(stat.group).and_then(|pgid| self.groups.get(&pgid));
+        session.is_some_and(|session| {
+            self.with_targets.contains(&session.of.pgid) || session.names_session(now)
+        }) || (group.is_some_and(|group| group.is_owned) && self.is_in_group(stat, now))
+    }
+
+    /// Whether it is in a group of the tree that has its number still.
+    fn is_in_group(&self, stat: &Stat<'_>, now: Newest) -> bool {
+        let group = Pid::new(stat.group).and_then(|pgid| self.groups.get(&pgid));
+        group.is_some_and(|MemberGroup { number, .. }| {
+            // Without a counter the latest look must do.
+            let is_current = now.is_unknown() || self.with_targets.contains(&number.of.pgid);
+            number.names_group(now).unwrap_or(is_current)
+        })
     }
 
     fn ancestry(&mut self, targets: &mut Targets<'_>) -> Result<&Ancestry> {
@@ -417,6 +427,11 @@ impl Kin {
         };
         Ok(self.ancestry.insert(ancestry))
     }
+}
+
+/// Whether the process that has this number now is a live target.
+fn is_member(pid: Pid, targets: &mut Targets<'_>) -> Result<bool> {
+    Ok(targets.has_live(pid) && targets.is_still(pid)?)
 }
 
 /// Continues the groups that were stopped and not killed.

@@ -7,7 +7,7 @@
 //!
 //! An orphan is suspected only if all of this is true:
 //!
-//! 1. It was born since the call began, by the [fork counter](Newest).
+//! 1. It was born since the call began, by its number and its start time.
 //! 2. It is in the session and group of a member. A child inherits both.
 //! 3. It was adopted. The child of another process is in the session of its parent, unless it leads
 //!    a session. Init's and the caller's own children may be in the same session, so they are
@@ -15,24 +15,31 @@
 //!    the caller is none.
 //!
 //! An orphan that has left the session or group is not found. The coverage is `BestEffort` then.
+//!
+//! Two more things are suspected: a process in a session or group whose number may have been given
+//! to a stranger, and a member that /proc hides (`hidepid`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::super::super::error::{Error, Result};
 use super::super::super::proc;
 use super::super::super::proc::fork_counter::Newest;
+use super::super::super::process::ProcessGroup;
 use super::super::super::sys::{self, Pid};
 use super::super::super::targets::Targets;
 use super::{Kin, newest};
 
 impl Kin {
-    /// Whether a process lives that may be an unknown child of a member. `since` is what the fork
-    /// counter showed when the call began.
-    pub(in super::super) fn may_have_orphan(
+    /// Whether a process lives that may be an unknown member. `since` is what the fork counter showed
+    /// when the call began.
+    pub(in super::super) fn may_have_missed(
         &self,
         targets: &mut Targets<'_>,
         since: Newest,
     ) -> Result<bool> {
+        if self.has_hidden_member(targets)? {
+            return Ok(true);
+        }
         let now = newest(targets)?;
         if now.is_same(since) {
             return Ok(false);
@@ -46,11 +53,18 @@ impl Kin {
                 continue;
             };
             sessions.insert(pid, stat.session);
-            let is_suspect = now.may_include(since, pid)
+            let is_spared = targets.spared_reason(pid).is_some();
+            if stat.is_zombie() || targets.contains(pid) || is_spared {
+                continue;
+            }
+            let mut numbers = [stat.session, stat.group].into_iter().filter_map(Pid::new);
+            if numbers.any(|number| self.unsure.contains(&number)) {
+                return Ok(true);
+            }
+            let is_suspect = now.may_follow(since, pid)
+                && targets.is_younger(&stat)
                 && self.places.contains(&(stat.session, stat.group))
-                && stat.session != pid.get()
-                && !stat.is_zombie()
-                && !targets.contains(pid);
+                && stat.session != pid.get();
             if is_suspect {
                 suspects.push((pid, Pid::new(stat.parent), stat.session));
             }
@@ -69,6 +83,26 @@ impl Kin {
             }
         }
         Ok(false)
+    }
+}
+
+impl Kin {
+    /// Whether an owned group has a member that /proc hides. The kernel tells that it has one.
+    fn has_hidden_member(&self, targets: &mut Targets<'_>) -> Result<bool> {
+        let owned: Vec<&ProcessGroup> = self.owned_groups().collect();
+        if owned.is_empty() || !targets.is_partial()? {
+            return Ok(false);
+        }
+        let mut seen = HashSet::new();
+        let mut buf = Vec::new();
+        for pid in proc::visible(targets.proc()?)? {
+            let stat = proc::readable(pid, targets.proc()?.process(pid).stat(&mut buf))?;
+            seen.extend(stat.and_then(|stat| Pid::new(stat.group)));
+        }
+        // A visible member is a target, or a zombie, which keeps the number in use.
+        Ok(owned
+            .into_iter()
+            .any(|group| !seen.contains(&group.pgid) && !matches!(group.signal(0), Ok(false))))
     }
 }
 
