@@ -12,16 +12,17 @@ mod table;
 
 use std::process::ExitCode;
 
-/// A name, and a way to do the same job.
-type Peer<F> = (&'static str, F);
+/// Names, and ways to do the same job.
+type List<F> = Vec<(&'static str, F)>;
 
+/// What else does the same jobs.
 #[derive(Default)]
 pub(crate) struct Peers {
     /// Returns how many processes match.
-    pub(crate) matching: Vec<Peer<fn(&str) -> usize>>,
+    pub(crate) matching: List<fn(&str) -> usize>,
     /// Returns how many descendants there are.
-    pub(crate) descendants: Vec<Peer<fn(u32) -> usize>>,
-    pub(crate) tree: Vec<Peer<fn(u32)>>,
+    pub(crate) descendants: List<fn(u32) -> usize>,
+    pub(crate) tree: List<fn(u32)>,
 }
 
 #[allow(dead_code, reason = "the program of the peers has its own")]
