@@ -41,6 +41,8 @@ const AT_ONCE: usize = 32;
 
 pub(crate) struct Targets<'w> {
     started: Instant,
+    /// The calling process. It is stored, because getpid(2) is a system call.
+    caller: u32,
     /// The time since boot when the call began.
     began: Duration,
     proc: MaybeProc,
@@ -93,6 +95,7 @@ impl<'w> Targets<'w> {
     fn with(spared: Option<Spared>, wait: impl Wait + 'w) -> Targets<'w> {
         Targets {
             started: Instant::now(),
+            caller: std::process::id(),
             // Without the clock every process is younger than the call.
             began: sys::since_boot().unwrap_or_default(),
             proc: MaybeProc::default(),
