@@ -25,7 +25,7 @@ mod stat;
 mod threads;
 
 pub(crate) use after_exec::{Reading, Text};
-pub(crate) use dir::ProcessDir;
+pub(crate) use dir::{ProcessDir, children_in};
 pub(crate) use stat::{Stat, Stillness};
 pub(crate) use threads::Seen;
 
