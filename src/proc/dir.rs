@@ -187,7 +187,7 @@ impl<'p> ProcessDir<'p> {
         let own = self.path();
         let parse = |n: &[u8]| Pid::new(number(n)?);
         self.proc
-            .numbers(self.at(), format_args!("{own}{path}"), parse)
+            .numbers(self.at(), format_args!("{own}{path}"), 0, parse)
     }
 
     /// The numbers of the open descriptors of a task. `task` is its path below the directory. 0 is
@@ -195,7 +195,7 @@ impl<'p> ProcessDir<'p> {
     pub(super) fn descriptors(&self, task: &str) -> io::Result<Vec<u32>> {
         let own = self.path();
         let path = format_args!("{own}{task}fd");
-        self.proc.numbers(self.at(), path, number)
+        self.proc.numbers(self.at(), path, 0, number)
     }
 
     /// Reads a file; false: no such process.
