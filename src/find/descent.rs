@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use super::super::error::Result;
-use super::super::proc::{self, Proc, ProcessDir};
+use super::super::proc::{self, Proc, ProcessDir, children_in};
 use super::super::process::{ProcessId, pid_of};
 use super::super::sys::Pid;
 
@@ -83,10 +83,9 @@ pub(crate) struct Descendant {
 }
 
 fn tree(root: Pid, proc: &Proc) -> Result<Vec<Descendant>> {
-    match proc.process(root).thread_group() {
-        Ok(Some(process)) if process == root => {}
-        Ok(_) => return Ok(Vec::new()),
-        Err(e) => return Err(proc::reading(root, e)),
+    let is_process = is_process(root, proc).map_err(|e| proc::reading(root, e))?;
+    if !is_process {
+        return Ok(Vec::new());
     }
     let mut lists = ChildLists::default();
     let kin = match breadth_first(root, |parent| lists.children(parent, proc)) {
@@ -95,6 +94,14 @@ fn tree(root: Pid, proc: &Proc) -> Result<Vec<Descendant>> {
         Ok(kin) => Ok(kin),
     };
     kin.map_err(|e| proc::reading(root, e))
+}
+
+/// Whether a number is that of a process, and not of another thread of one.
+fn is_process(pid: Pid, proc: &Proc) -> io::Result<bool> {
+    let process = proc.process(pid);
+    // The number of a process with one thread is that of the thread. Most have one, and `status`
+    // takes ten times as long.
+    Ok(process.has_one_thread()? || process.thread_group()? == Some(pid))
 }
 
 /// Every process below `root`, parents first, each once.
@@ -123,6 +130,8 @@ pub(crate) fn breadth_first<E>(
 /// The kernel's lists of children, one for each thread (proc_tid_children(5)).
 #[derive(Default)]
 pub(crate) struct ChildLists {
+    /// Two reads of one list.
+    text: [Vec<u8>; 2],
     read: usize,
     /// If more lists than this are read, a scan of all processes is cheaper.
     worth_reading: Option<usize>,
@@ -157,6 +166,9 @@ impl ChildLists {
         proc: &Proc,
     ) -> std::result::Result<Vec<Pid>, NoList> {
         const PASSES: u32 = 64;
+        if let Some(children) = self.children_of_single(parent, proc)? {
+            return Ok(children);
+        }
         let mut last = None;
         for _ in 0..PASSES {
             let pass = self.pass(parent, proc)?;
@@ -166,6 +178,37 @@ impl ChildLists {
             }
         }
         Err(NoList::Scan)
+    }
+
+    /// As [`ChildLists::children`], for a process with one thread: one list is opened, and read twice.
+    /// `None`: it has more threads, or the passes do not agree.
+    fn children_of_single(
+        &mut self,
+        parent: Pid,
+        proc: &Proc,
+    ) -> std::result::Result<Option<Vec<Pid>>, NoList> {
+        let process = proc.process(parent);
+        let [first, second] = &mut self.text;
+        let mut read = || -> io::Result<bool> {
+            if !process.has_one_thread()? {
+                return Ok(false);
+            }
+            let list = process.child_list(parent)?;
+            list.read(first)?;
+            if !process.has_one_thread()? {
+                return Ok(false);
+            }
+            list.read(second)?;
+            Ok(first == second)
+        };
+        let is_proven = match read() {
+            Ok(is_proven) => is_proven,
+            Err(e) if proc::is_absent(&e) => false,
+            Err(e) => return Err(NoList::Failed(e)),
+        };
+        self.count(1, proc)?;
+        let [first, _] = &self.text;
+        Ok(is_proven.then(|| children_in(first).collect()))
     }
 
     /// The children of a process that was seen stopped with a single thread. Its empty list omits
@@ -386,8 +429,8 @@ mod tests {
         let root = Pid::new(tree.0.id()).unwrap();
         let proc = Proc::open().unwrap();
         let mut lists = ChildLists {
-            read: 0,
             worth_reading: Some(usize::MAX),
+            ..ChildLists::default()
         };
         let Ok(by_lists) = breadth_first(root, |parent| lists.children(parent, &proc)) else {
             panic!("the lists do not tell");

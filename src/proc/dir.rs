@@ -121,20 +121,27 @@ impl<'p> ProcessDir<'p> {
         ids.nth(1).and_then(number).ok_or_else(malformed)
     }
 
-    /// Appends the children that one thread forked. An error of kind `NotFound`: the thread is
-    /// gone, or the kernel was built without CONFIG_PROC_CHILDREN.
+    /// Opens the list of the children that one thread forked. An error of kind `NotFound`: the thread
+    /// is gone, or the kernel was built without CONFIG_PROC_CHILDREN.
+    pub(crate) fn child_list(&self, tid: Pid) -> io::Result<ChildList> {
+        let own = self.path();
+        let file = self.proc.with_room(|| {
+            with_path(format_args!("{own}task/{}/children", tid.get()), |path| {
+                sys::openat(self.at(), path)
+            })
+        })?;
+        Ok(ChildList(file))
+    }
+
+    /// Appends the children that one thread forked. The errors are those of
+    /// [`ProcessDir::child_list`].
     pub(crate) fn children(
         &self,
         tid: Pid,
         into: &mut Vec<Pid>,
         buf: &mut Vec<u8>,
     ) -> io::Result<()> {
-        let path = self.path();
-        self.proc.load_all(
-            self.at(),
-            format_args!("{path}task/{}/children", tid.get()),
-            buf,
-        )?;
+        self.child_list(tid)?.read(buf)?;
         into.extend(children_in(buf));
         Ok(())
     }
@@ -180,7 +187,7 @@ impl<'p> ProcessDir<'p> {
         let own = self.path();
         let parse = |n: &[u8]| Pid::new(number(n)?);
         self.proc
-            .numbers(self.at(), format_args!("{own}{path}"), parse)
+            .numbers(self.at(), format_args!("{own}{path}"), 0, parse)
     }
 
     /// The numbers of the open descriptors of a task. `task` is its path below the directory. 0 is
@@ -188,7 +195,7 @@ impl<'p> ProcessDir<'p> {
     pub(super) fn descriptors(&self, task: &str) -> io::Result<Vec<u32>> {
         let own = self.path();
         let path = format_args!("{own}{task}fd");
-        self.proc.numbers(self.at(), path, number)
+        self.proc.numbers(self.at(), path, 0, number)
     }
 
     /// Reads a file; false: no such process.
@@ -255,6 +262,29 @@ impl<'p> ProcessDir<'p> {
     }
 }
 
+/// An open list of children (proc_tid_children(5)). It stays that of one thread: once the thread is
+/// gone, the list is empty.
+pub(crate) struct ChildList(OwnedFd);
+
+impl ChildList {
+    /// Reads the list from its start into `buf`.
+    pub(crate) fn read(&self, buf: &mut Vec<u8>) -> io::Result<()> {
+        const PAGE: usize = 4096;
+        /// No number with its blank is longer.
+        const LONGEST: usize = 16;
+        buf.clear();
+        loop {
+            buf.reserve(PAGE);
+            let room = buf.capacity() - buf.len();
+            let got = sys::pread(self.0.as_fd(), buf, buf.len())?;
+            // A piece ends early only if the next number does not fit into the buffer or the page.
+            if got < room && got + LONGEST <= PAGE {
+                return Ok(());
+            }
+        }
+    }
+}
+
 /// The path from the descriptor, that files are opened from, to the directory of the process.
 struct OwnPath(Option<Pid>);
 
@@ -279,7 +309,7 @@ fn found(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
 }
 
 /// The numbers in a list of children.
-fn children_in(list: &[u8]) -> impl DoubleEndedIterator<Item = Pid> + '_ {
+pub(crate) fn children_in(list: &[u8]) -> impl DoubleEndedIterator<Item = Pid> + '_ {
     list.split(|&b| b == b' ')
         .filter_map(|n| Pid::new(number(n)?))
 }

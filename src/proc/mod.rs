@@ -25,7 +25,7 @@ mod stat;
 mod threads;
 
 pub(crate) use after_exec::{Reading, Text};
-pub(crate) use dir::ProcessDir;
+pub(crate) use dir::{ProcessDir, children_in};
 pub(crate) use stat::{Stat, Stillness};
 pub(crate) use threads::Seen;
 
@@ -90,8 +90,10 @@ impl Proc {
     /// Every process that can be seen, ascending. The kernel walks the numbers upwards, so none is
     /// left out that lives through the call.
     pub(crate) fn pids(&self) -> io::Result<Vec<Pid>> {
+        // So the list does not grow while it is read.
+        let room = usize::try_from(self.count()?).unwrap_or_default();
         let dir = self.root.as_fd();
-        self.numbers(dir, format_args!("."), |n| Pid::new(number(n)?))
+        self.numbers(dir, format_args!("."), room, |n| Pid::new(number(n)?))
     }
 
     /// About how many processes there are. One call tells it: /proc has a link for each.
@@ -178,14 +180,15 @@ impl Proc {
         Ok(ancestors)
     }
 
-    /// The numbers in a directory, ascending.
+    /// The numbers in a directory, ascending. `room` is about how many there are.
     fn numbers<N: Ord>(
         &self,
         dir: BorrowedFd<'_>,
         path: fmt::Arguments<'_>,
+        room: usize,
         parse: impl Fn(&[u8]) -> Option<N>,
     ) -> io::Result<Vec<N>> {
-        let mut numbers = Vec::new();
+        let mut numbers = Vec::with_capacity(room);
         self.with_room(|| {
             numbers.clear();
             with_path(path, |path| {

@@ -34,15 +34,29 @@ impl ProcessDir<'_> {
     pub(crate) fn threads(&self) -> io::Result<Option<Vec<Pid>>> {
         let mut threads = Vec::new();
         let found = self.found(|| {
-            // The directory has a link for itself, one for its parent and one for each thread.
-            // Three links mean the leader alone, so no listing is needed.
-            threads = match self.metadata(format_args!("task"))?.links {
-                3 => vec![self.pid],
-                _ => self.numbers("task")?,
+            threads = match self.is_alone()? {
+                true => vec![self.pid],
+                false => self.numbers("task")?,
             };
             Ok(())
         })?;
         Ok(found.then_some(threads))
+    }
+
+    /// Whether it has one thread. Its number is then the pid.
+    pub(crate) fn has_one_thread(&self) -> io::Result<bool> {
+        let mut is_alone = false;
+        let found = self.found(|| {
+            is_alone = self.is_alone()?;
+            Ok(())
+        })?;
+        Ok(found && is_alone)
+    }
+
+    /// The directory has a link for itself, one for its parent and one for each thread. Three links
+    /// mean the leader alone, so no listing is needed.
+    fn is_alone(&self) -> io::Result<bool> {
+        Ok(self.metadata(format_args!("task"))?.links == 3)
     }
 
     /// How still the process is: as still as the least still of its threads.

@@ -83,21 +83,34 @@ pub(crate) fn is_nobody(pid: Pid) -> bool {
 fn was_reaped(pidfd: BorrowedFd<'_>) -> bool {
     match sys::pidfd_send_signal(pidfd, 0, Scope::Process) {
         // `EPERM` may come from a filter or from the process of another user, so POLLHUP decides.
-        Err(e) if is_filtered(&e) => polls(pidfd, Event::HungUp).unwrap_or(false),
+        Err(e) if is_filtered(&e) => {
+            polls([Some(pidfd)], Event::HungUp).is_ok_and(|[is_reaped]| is_reaped)
+        }
         sent => matches!(sent, Err(e) if e.raw_os_error() == Some(libc::ESRCH)),
     }
 }
 
 fn has_ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
-    polls(pidfd, Event::Readable)
+    polls([Some(pidfd)], Event::Readable).map(|[has_ended]| has_ended)
 }
 
-fn polls(pidfd: BorrowedFd<'_>, event: Event) -> io::Result<bool> {
+/// Which of these processes are seen to have ended.
+pub(crate) fn have_ended<const N: usize>(pidfds: [Option<BorrowedFd<'_>>; N]) -> [bool; N] {
+    // `EINVAL`: the program may not have so many descriptors (RLIMIT_NOFILE).
+    polls(pidfds, Event::Readable).unwrap_or_else(|_| {
+        pidfds.map(|pidfd| pidfd.is_some_and(|pidfd| has_ended(pidfd).unwrap_or(false)))
+    })
+}
+
+fn polls<const N: usize>(
+    pidfds: [Option<BorrowedFd<'_>>; N],
+    event: Event,
+) -> io::Result<[bool; N]> {
     loop {
-        match sys::ppoll([Some(pidfd)], event, Some(Duration::ZERO)) {
+        match sys::ppoll(pidfds, event, Some(Duration::ZERO)) {
             // A pending signal interrupts even a poll that does not wait.
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            polled => return polled.map(|[is_so]| is_so),
+            polled => return polled,
         }
     }
 }

@@ -90,8 +90,22 @@ impl PidRef {
         }
     }
 
-    /// Holds the process that has the pid now or, with `expected`, only that very process.
+    /// Holds the process that has the pid now or, with `expected`, only that very process. A zombie
+    /// is gone.
     pub(crate) fn open(pid: Pid, expected: Option<&ProcessId>, proc: &mut MaybeProc) -> Pin {
+        match PidRef::open_unlooked(pid, expected, proc) {
+            Pin::Held(held) => held.unless_gone(),
+            pin => pin,
+        }
+    }
+
+    /// As [`PidRef::open`], but a zombie may be held too. It saves a system call for each process if
+    /// the caller looks at many at once.
+    pub(crate) fn open_unlooked(
+        pid: Pid,
+        expected: Option<&ProcessId>,
+        proc: &mut MaybeProc,
+    ) -> Pin {
         let fd = match open_pidfd(pid) {
             Opened::Pidfd(fd) => fd,
             Opened::Nobody => return Pin::Gone,
@@ -113,7 +127,7 @@ impl PidRef {
             hold: Hold::Pidfd(fd),
         };
         if is_identified && held.is_known_user_process() {
-            return held.unless_gone();
+            return Pin::Held(held);
         }
         let mut buf = Vec::new();
         let stat = match proc.get().map(|proc| proc.process(pid).stat(&mut buf)) {
@@ -133,7 +147,7 @@ impl PidRef {
                 Pin::Held(_) => Pin::Refused(Reason::Unverifiable),
                 pin => pin,
             },
-            _ => held.unless_gone(),
+            _ => Pin::Held(held),
         }
     }
 
@@ -142,7 +156,7 @@ impl PidRef {
     fn is_known_user_process(&self) -> bool {
         const KTHREADD: u32 = 2;
         self.parent
-            .is_some_and(|parent| parent == std::process::id() || ![0, KTHREADD].contains(&parent))
+            .is_some_and(|parent| ![0, KTHREADD].contains(&parent) || parent == std::process::id())
             && self.pid.get() != KTHREADD
     }
 

@@ -79,10 +79,30 @@ fn open_from(dir: libc::c_int, path: &CStr, flags: libc::c_int) -> io::Result<Ow
 
 /// read(2) into the spare capacity of `buf`. Returns how many bytes came; 0 is end-of-file.
 pub(crate) fn read(file: BorrowedFd<'_>, buf: &mut Vec<u8>) -> io::Result<usize> {
-    let (fd, spare) = (file.as_raw_fd(), buf.spare_capacity_mut());
+    // SAFETY: the descriptor is open, and `fill` gives a pointer that is valid for `room` bytes.
+    fill(buf, |to, room| unsafe {
+        libc::read(file.as_raw_fd(), to, room)
+    })
+}
+
+/// As [`read`], by pread(2) from an offset.
+pub(crate) fn pread(file: BorrowedFd<'_>, buf: &mut Vec<u8>, from: usize) -> io::Result<usize> {
+    let from = libc::off_t::try_from(from).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open, and `fill` gives a pointer that is valid for `room` bytes.
+    fill(buf, |to, room| unsafe {
+        libc::pread(file.as_raw_fd(), to, room, from)
+    })
+}
+
+/// Makes a call that writes to the spare capacity of `buf`, which it gets as a pointer and a length.
+/// The call must return how many bytes it has written, or -1.
+fn fill(
+    buf: &mut Vec<u8>,
+    call: impl Fn(*mut libc::c_void, usize) -> libc::ssize_t,
+) -> io::Result<usize> {
+    let spare = buf.spare_capacity_mut();
     let (start, room) = (spare.as_mut_ptr().cast(), spare.len());
-    // SAFETY: `start` is valid for writes of `room` bytes, the descriptor is open.
-    let got = retry(|| match unsafe { libc::read(fd, start, room) } {
+    let got = retry(|| match call(start, room) {
         -1 => Err(io::Error::last_os_error()),
         got => Ok(got.unsigned_abs()),
     })?;

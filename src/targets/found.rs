@@ -70,7 +70,7 @@ impl Targets<'_> {
     pub(crate) fn add_child(&mut self, parent: Pid, child: Pid) -> Result<Added> {
         // Ancestors are not asked for: a descendant of a target can be an ancestor of the caller
         // only if the caller is a descendant too.
-        if self.is_known(child)? || child.is_caller() {
+        if self.is_known(child)? || child.get() == self.caller {
             return Ok(Added::Known);
         }
         // The pidfd may tell the parent, which saves the look at /proc. A child that forks and
@@ -116,7 +116,7 @@ impl Targets<'_> {
     pub(crate) fn is_still(&mut self, pid: Pid) -> Result<bool> {
         match self.latest.get(&pid) {
             Some(&index) => self.has_its_pid(index),
-            None => Ok(pid.is_caller()),
+            None => Ok(pid.get() == self.caller),
         }
     }
 

@@ -17,11 +17,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::error::{Error, Result};
 use super::proc::{self, MaybeProc, Proc, Stat};
-use super::process::{Here, PidRef, Pin, ProcessGroup, ProcessId};
+use super::process::{Here, PidRef, Pin, ProcessGroup, ProcessId, have_ended};
 use super::report::{Outcome, Reason};
 use super::sys::{self, Pid, SIGCONT};
 use super::wait::{Ppoll, Wait};
@@ -35,14 +36,21 @@ mod verdict;
 pub(crate) use spared::Spared;
 pub(crate) use verdict::Proof;
 
+/// How many targets one system call looks at.
+const AT_ONCE: usize = 32;
+
 pub(crate) struct Targets<'w> {
     started: Instant,
+    /// The calling process. It is stored, because getpid(2) is a system call.
+    caller: u32,
     /// The time since boot when the call began.
     began: Duration,
     proc: MaybeProc,
     targets: Vec<Target>,
     /// The index of the latest target with a pid.
     latest: HashMap<Pid, usize>,
+    /// The targets from this index on may have ended before they were named. `None`: none of them.
+    unlooked: Option<usize>,
     /// The outcome that the latest wait gave to targets.
     outcome: Outcome,
     /// `None`: the targets are only watched, and nothing is sent.
@@ -87,11 +95,13 @@ impl<'w> Targets<'w> {
     fn with(spared: Option<Spared>, wait: impl Wait + 'w) -> Targets<'w> {
         Targets {
             started: Instant::now(),
+            caller: std::process::id(),
             // Without the clock every process is younger than the call.
             began: sys::since_boot().unwrap_or_default(),
             proc: MaybeProc::default(),
             targets: Vec::new(),
             latest: HashMap::new(),
+            unlooked: None,
             outcome: Outcome::Exited,
             spared,
             has_missed: false,
@@ -108,6 +118,7 @@ impl<'w> Targets<'w> {
     ) {
         let mut here = None;
         let mut seen = HashSet::new();
+        self.unlooked = Some(self.targets.len());
         for (number, expected) in named {
             if !seen.insert((number, expected)) {
                 continue;
@@ -132,6 +143,39 @@ impl<'w> Targets<'w> {
             let state = self.unless_refused(state);
             self.push(number, state);
         }
+        self.look_at_unlooked();
+        self.unlooked = None;
+    }
+
+    /// Takes out the targets that ended before they were named. That must be known before they are
+    /// parked or signalled, because a signal to a zombie is no error. True: there was one.
+    fn look_at_unlooked(&mut self) -> bool {
+        let all = self.targets.len();
+        let from = self.unlooked.replace(all).unwrap_or(all);
+        self.look(from..all, Outcome::AlreadyGone)
+    }
+
+    /// Looks at many targets with few system calls. Those that are gone are gone with `outcome`.
+    /// True: there was one.
+    fn look(&mut self, which: Range<usize>, outcome: Outcome) -> bool {
+        let mut found = false;
+        for targets in self.targets[which].chunks_mut(AT_ONCE) {
+            let mut pidfds = [None; AT_ONCE];
+            for (pidfd, target) in pidfds.iter_mut().zip(targets.iter()) {
+                *pidfd = match &target.state {
+                    State::Live(held) if target.doubt.is_none() => held.pidfd(),
+                    _ => None,
+                };
+            }
+            let have_ended = have_ended(pidfds);
+            for (target, is_gone) in targets.iter_mut().zip(have_ended) {
+                if is_gone {
+                    target.state = State::Gone(outcome);
+                }
+                found |= is_gone;
+            }
+        }
+        found
     }
 
     fn unless_refused(&mut self, state: State) -> State {
@@ -295,8 +339,12 @@ impl<'w> Targets<'w> {
 
     /// Holds a process. If no descriptor is free, it is held later.
     fn pin(&mut self, pid: Pid, expected: Option<&ProcessId>) -> State {
+        let open = match self.unlooked {
+            Some(_) => PidRef::open_unlooked,
+            None => PidRef::open,
+        };
         let pin = loop {
-            match PidRef::open(pid, expected, &mut self.proc) {
+            match open(pid, expected, &mut self.proc) {
                 Pin::NoRoom if self.make_room() => {}
                 pin => break pin,
             }
@@ -340,7 +388,10 @@ impl<'w> Targets<'w> {
 
     /// Parks a few targets, so that this thread can open a pidfd and other threads find room.
     fn make_room(&mut self) -> bool {
-        const AT_ONCE: usize = 4;
+        const FEW: usize = 4;
+        if self.unlooked.is_some() && self.look_at_unlooked() {
+            return true;
+        }
         let mut parked = 0;
         for target in &mut self.targets {
             let State::Live(held) = &target.state else {
@@ -350,7 +401,7 @@ impl<'w> Targets<'w> {
                 target.state = State::Parked(id);
                 parked += 1;
             }
-            if parked == AT_ONCE {
+            if parked == FEW {
                 break;
             }
         }

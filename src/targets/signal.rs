@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::super::report::{Outcome, Reason};
 use super::super::sys::{SIGCONT, SIGKILL};
 use super::super::wait::{Backoff, Deadline, is_gone_by};
-use super::{State, Target, Targets};
+use super::{AT_ONCE, State, Target, Targets};
 
 impl Targets<'_> {
     /// Sends these to all live targets, from one index on. A target that may not be signalled is
@@ -97,12 +97,18 @@ impl Targets<'_> {
     /// As [`Targets::wait`], for the first `first` targets.
     pub(crate) fn wait_for(&mut self, first: usize, deadline: Deadline, outcome: Outcome) {
         self.outcome = outcome;
-        // The newest is the last to end. After it most of the others need only one look.
+        // The newest is the last to end. After it most of the others have ended, and one look tells
+        // that of many.
+        let mut looked = first;
         for index in (0..first).rev() {
             if self.targets[index].doubt.is_none() {
                 self.act(index, outcome, |held, proc, wait| {
                     is_gone_by(held, deadline, proc, wait)
                 });
+            }
+            if looked > index {
+                looked = index.saturating_sub(AT_ONCE);
+                self.look(looked..index, outcome);
             }
         }
         let now = Deadline::after(Duration::ZERO);

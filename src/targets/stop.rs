@@ -36,11 +36,10 @@ impl Targets<'_> {
         let State::Live(held) = &self.targets[index].state else {
             return false;
         };
-        let Some(caller) = Pid::new(std::process::id()) else {
-            return false;
-        };
-        held.parent_when_opened() == Some(caller.get())
-            && sys::process::share_memory(caller, held.pid()).unwrap_or(false)
+        held.parent_when_opened() == Some(self.caller)
+            && Pid::new(self.caller).is_some_and(|caller| {
+                sys::process::share_memory(caller, held.pid()).unwrap_or(false)
+            })
     }
 
     /// Stops a target and waits until every thread of it has stopped, or it is gone. Returns at

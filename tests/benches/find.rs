@@ -1,175 +1,126 @@
-//! Search among a thousand processes, compared with `pgrep` and with the least work that a search
-//! needs.
-#![expect(unsafe_code, reason = "fork(2)")]
-#![allow(missing_docs, reason = "benchmarks")]
+//! The tables of the finders.
 
-mod idle;
+use std::process::Command;
+use std::time::Duration;
 
-use std::collections::HashMap;
-use std::os::fd::AsFd;
-use std::process::{Child, Command};
-use std::sync::OnceLock;
-
-use divan::{Bencher, black_box};
-use idle::Idle;
-use nix::dir::Dir;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
 use process_kill::{descendant_pids, pids_matching};
 
-const PROCESSES: usize = 1000;
-/// Some of those are a tree. Its root forks `BRANCHES` children with `TWIGS` children each.
-const BRANCHES: usize = 9;
-const TWIGS: usize = 10;
-const TREE: usize = 1 + BRANCHES + BRANCHES * TWIGS;
-/// Some of those are the processes that the patterns match.
+use super::Peers;
+use super::floor::Floor;
+use super::idle::{Crowd, Tree};
+use super::table::{Row, head, timed};
+
+/// The processes that the patterns match.
 const SOUGHT: usize = 10;
 const LITERAL: &str = "sleep 599";
-const REGEX: &str = "^[^ ]*sleep 5[0-9]{2}$";
+const EXPRESSION: &str = "^[^ ]*sleep 5[0-9]{2}$";
 
-/// The root of the tree.
-static ROOT: OnceLock<u32> = OnceLock::new();
+pub(crate) fn tables(peers: &Peers) {
+    let mut crowd = Crowd::start();
+    let mut processes = 0;
+    let mut scans = Vec::new();
+    for others in [300, 3000, 20_000] {
+        crowd.add(others - processes);
+        processes = others;
+        scans.push((others, patterns(others, peers)));
+        descent(others, peers);
+    }
+    println!("\npids_matching, for each process:");
+    for (others, time) in scans {
+        println!("{others:>8}{:>11.1?}", time / others);
+    }
+}
 
-fn main() {
-    let tree = Idle::with(|| {
-        for _ in 0..BRANCHES {
-            std::mem::forget(Idle::with(|| {
-                for _ in 0..TWIGS {
-                    std::mem::forget(Idle::start());
-                }
-            }));
-        }
-    });
+fn patterns(others: u32, peers: &Peers) -> Duration {
     let sleep = || Command::new("sleep").arg("599").spawn().unwrap();
-    let sought = Sought(Vec::from_iter(std::iter::repeat_with(sleep).take(SOUGHT)));
-    let rest = PROCESSES - TREE - SOUGHT;
-    let crowd = Vec::from_iter(std::iter::repeat_with(Idle::start).take(rest));
-
-    let there = pids().count();
-    assert!(there >= PROCESSES, "only {there} processes are there");
-    let root = tree.pid();
-    while by_parents(root).len() < TREE - 1 {
+    let mut sought = Vec::from_iter(std::iter::repeat_with(sleep).take(SOUGHT));
+    while pids_matching(EXPRESSION).unwrap().len() < SOUGHT {
         std::thread::yield_now();
     }
-    assert_eq!(
-        sorted(descendant_pids(root).unwrap()),
-        sorted(by_parents(root))
-    );
-    for pattern in [LITERAL, REGEX] {
-        for found in [pids_matching(pattern).unwrap(), pgrep(pattern)] {
-            assert!(sought.0.iter().all(|child| found.contains(&child.id())));
+    head(&format!("pids_matching, among {others}"));
+    let floor = || {
+        let mut floor = Floor::new();
+        move || timed(|| floor.read_of_each("cmdline"))
+    };
+    let ours =
+        |pattern| move || timed(|| assert_eq!(pids_matching(pattern).unwrap().len(), SOUGHT));
+    let mut literal = Row::new("a literal", 1.08)
+        .with(floor())
+        .with(ours(LITERAL));
+    let mut expression = Row::new("an expression", 1.15)
+        .with(floor())
+        .with(ours(EXPRESSION));
+    if others == 3000 {
+        for (name, matching) in &peers.matching {
+            literal = literal.peer(*name, None, || {
+                timed(|| assert_eq!(matching(LITERAL), SOUGHT))
+            });
         }
+        let pgrep = |pattern: &'static str| move || timed(|| pgrep(&["-f", "--", pattern]));
+        literal = literal.peer("pgrep -f", Some(8.0), pgrep(LITERAL));
+        expression = expression.peer("pgrep -f", Some(8.0), pgrep(EXPRESSION));
     }
-    println!("among {there} processes:");
-    ROOT.set(root).unwrap();
-    divan::main();
-    drop(crowd);
+    let time = literal.measure();
+    expression.measure();
+    for child in &mut sought {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    time
 }
 
-#[divan::bench_group(sample_size = 1, sample_count = 300)]
-mod by_pattern {
-    use super::*;
-
-    #[divan::bench]
-    fn floor() -> usize {
-        read_every_command_line()
-    }
-
-    #[divan::bench(args = [LITERAL, REGEX])]
-    fn pids_matching(pattern: &str) -> Vec<u32> {
-        super::pids_matching(pattern).unwrap()
-    }
-
-    #[divan::bench(args = [LITERAL, REGEX])]
-    fn pgrep(pattern: &str) -> Vec<u32> {
-        super::pgrep(pattern)
-    }
-}
-
-#[divan::bench_group(sample_size = 1, sample_count = 300)]
-mod by_descent {
-    use super::*;
-
-    #[divan::bench]
-    fn descendant_pids(bencher: Bencher<'_, '_>) {
-        let root = *ROOT.get().unwrap();
-        bencher.bench_local(|| super::descendant_pids(root).unwrap());
-    }
-
-    #[divan::bench]
-    fn full_scan_of_parents(bencher: Bencher<'_, '_>) {
-        let root = *ROOT.get().unwrap();
-        bencher.bench_local(|| by_parents(root));
-    }
-}
-
-struct Sought(Vec<Child>);
-
-impl Drop for Sought {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            child.kill().unwrap();
-            child.wait().unwrap();
+fn descent(others: u32, peers: &Peers) {
+    let chain = [1; 200];
+    let shapes: &[(&str, f64, &[usize])] = &[
+        ("100", 1.5, &[10, 9]),
+        ("10", 1.6, &[10]),
+        ("1000", 1.6, &[10, 99]),
+        ("a chain of 200", 1.6, &chain),
+    ];
+    head(&format!("descendant_pids, among {others}"));
+    for &(name, goal, generations) in shapes {
+        if others != 3000 && name != "100" {
+            continue;
         }
-    }
-}
-
-fn sorted(mut pids: Vec<u32>) -> Vec<u32> {
-    pids.sort_unstable();
-    pids
-}
-
-fn pids() -> impl Iterator<Item = u32> {
-    std::fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
-}
-
-/// One getdents(2) walk. Each command line is opened, read into one buffer, and closed.
-fn read_every_command_line() -> usize {
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let mut proc = Dir::open("/proc", flags, Mode::empty()).unwrap();
-    let mut names = Vec::new();
-    for entry in proc.iter() {
-        let entry = entry.unwrap();
-        if entry.file_name().to_bytes()[0].is_ascii_digit() {
-            names.extend_from_slice(entry.file_name().to_bytes());
-            names.extend_from_slice(b"/cmdline\n");
+        let tree = Tree::start(generations);
+        let (root, count) = (tree.root(), tree.descendants.len());
+        let (mut floor, mut scan) = (Floor::new(), Floor::new());
+        let mut row = Row::new(name, goal)
+            .with(|| timed(|| assert_eq!(floor.descendants(root), count)))
+            .with(|| timed(|| assert_eq!(descendant_pids(root).unwrap().len(), count)));
+        if (others, name) == (3000, "100") {
+            row = row
+                .peer("a scan of every stat", Some(30.0), || {
+                    timed(|| assert_eq!(scan.descendants_by_stat(root), count))
+                })
+                .peer("pgrep -P, for one generation after another", None, || {
+                    timed(|| assert_eq!(by_pgrep(root).len(), count))
+                });
+            for (name, descendants) in &peers.descendants {
+                row = row.peer(*name, None, || {
+                    timed(|| assert_eq!(descendants(root), count))
+                });
+            }
         }
+        row.measure();
     }
-    let mut line = vec![0; 65536];
-    let mut read = 0;
-    for name in names.split(|&b| b == b'\n').filter(|name| !name.is_empty()) {
-        if let Ok(file) = openat(proc.as_fd(), name, flags, Mode::empty()) {
-            read += nix::unistd::read(file, &mut line).unwrap_or(0);
-            black_box(&line);
-        }
-    }
-    read
 }
 
-fn pgrep(pattern: &str) -> Vec<u32> {
-    let output = Command::new("pgrep").args(["-f", "--", pattern]).output();
+/// One run for each generation.
+fn by_pgrep(root: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    let mut parents = vec![root];
+    while !parents.is_empty() {
+        let list: Vec<String> = parents.iter().map(u32::to_string).collect();
+        parents = pgrep(&["-P", &list.join(",")]);
+        found.extend(&parents);
+    }
+    found
+}
+
+fn pgrep(args: &[&str]) -> Vec<u32> {
+    let output = Command::new("pgrep").args(args).output();
     let output = output.expect("pgrep, of procps");
     let lines = String::from_utf8(output.stdout).unwrap();
     lines.lines().map(|pid| pid.parse().unwrap()).collect()
-}
-
-/// What a program does that does not know of lists of children.
-fn by_parents(root: u32) -> Vec<u32> {
-    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-    for pid in pids() {
-        if let Some((_, parent)) = idle::stat(pid) {
-            children.entry(parent).or_default().push(pid);
-        }
-    }
-    let mut found = Vec::new();
-    let mut next = Some(root);
-    let mut walked = 0;
-    while let Some(parent) = next {
-        found.extend(children.remove(&parent).unwrap_or_default());
-        next = found.get(walked).copied();
-        walked += 1;
-    }
-    found
 }

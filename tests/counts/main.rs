@@ -1,0 +1,210 @@
+//! What the calls cost, counted: allocations, and system calls as a tracer sees them.
+//!
+//! Each count is taken with some processes and with twice as many. So the difference is what the
+//! processes cost, and it does not hold what a call costs once.
+#![expect(unsafe_code, reason = "an allocator, fork(2)")]
+#![allow(dead_code, reason = "the benches use the other processes")]
+
+#[path = "../benches/idle.rs"]
+mod idle;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use idle::{Crowd, Idle, Tree};
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, raise};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+use process_kill::{
+    Kill, descendant_pids, kill_tree_and_verify, pids_matching, sigkill_pids_and_verify,
+};
+
+const NOBODY: &str = "no command line holds this";
+
+fn main() -> ExitCode {
+    idle::in_own_pids(|| {
+        nothing_is_allocated_for_nothing();
+        a_search_does_not_allocate_for_each_process();
+        a_search_makes_three_calls_for_each_process();
+        a_walk_makes_few_calls_for_each_process();
+        a_kill_makes_few_calls_for_each_process();
+        a_tree_kill_makes_few_calls_for_each_process();
+    })
+}
+
+/// Counts what is allocated.
+struct Counting;
+
+static ALLOCATED: AtomicU64 = AtomicU64::new(0);
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+// SAFETY: it passes all on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATED.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+/// How many allocations a job makes. This program has only one thread.
+fn allocations<T>(job: impl FnOnce() -> T) -> u64 {
+    let before = ALLOCATED.load(Ordering::Relaxed);
+    let done = job();
+    let made = ALLOCATED.load(Ordering::Relaxed) - before;
+    drop(done);
+    made
+}
+
+/// How many system calls a job makes, and a few more that are the same for all jobs. `prepare` is not
+/// counted.
+fn calls<T>(prepare: impl FnOnce() -> T, job: impl FnOnce(&mut T)) -> u32 {
+    // SAFETY: this program has only one thread, so no lock is held.
+    let child = match unsafe { fork() }.unwrap() {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            let mut prepared = prepare();
+            ptrace::traceme().unwrap();
+            raise(Signal::SIGSTOP).unwrap();
+            job(&mut prepared);
+            raise(Signal::SIGSTOP).unwrap();
+            drop(prepared);
+            std::process::exit(0);
+        }
+    };
+    let stopped = WaitStatus::Stopped(child, Signal::SIGSTOP);
+    assert_eq!(waitpid(child, None), Ok(stopped));
+    ptrace::setoptions(child, ptrace::Options::PTRACE_O_TRACESYSGOOD).unwrap();
+    let mut calls = 0;
+    let mut pass_on = None;
+    loop {
+        ptrace::syscall(child, pass_on.take()).unwrap();
+        match waitpid(child, None).unwrap() {
+            WaitStatus::PtraceSyscall(_) => calls += u32::from(is_call(child)),
+            WaitStatus::Stopped(_, Signal::SIGSTOP) => break,
+            WaitStatus::Stopped(_, signal) => pass_on = Some(signal),
+            ended => panic!("{ended:?}"),
+        }
+    }
+    ptrace::detach(child, None).unwrap();
+    assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+    calls
+}
+
+/// Whether a traced process is on its way into a system call.
+fn is_call(traced: Pid) -> bool {
+    let info = ptrace::syscall_info(traced).unwrap();
+    if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
+        return false;
+    }
+    // SAFETY: `op` says that this variant was written.
+    let number = unsafe { info.u.entry }.nr;
+    // Before it closes a descriptor, a debug build of the standard library asks whether it is open.
+    number != u64::try_from(libc::SYS_fcntl).unwrap()
+}
+
+/// System calls for each of `count` processes.
+fn for_each(count: u32, few: u32, twice_as_many: u32) -> f64 {
+    f64::from(twice_as_many - few) / f64::from(count)
+}
+
+fn nothing_is_allocated_for_nothing() {
+    assert_eq!(allocations(|| sigkill_pids_and_verify(&[]).unwrap()), 0);
+    assert_eq!(allocations(|| Kill::now().pids(&[]).unwrap()), 0);
+    assert_eq!(allocations(|| Kill::graceful().pids(&[]).unwrap()), 0);
+}
+
+fn a_search_does_not_allocate_for_each_process() {
+    for pattern in [NOBODY, "no [c]ommand line holds this"] {
+        let mut crowd = Crowd::start();
+        // Some things are read once in the life of a program.
+        pids_matching(pattern).unwrap();
+        let mut count = || {
+            crowd.add(400);
+            allocations(|| pids_matching(pattern).unwrap())
+        };
+        let (few, twice_as_many) = (count(), count());
+        assert_eq!(few, twice_as_many, "{pattern}");
+        println!("{few} allocations for a search of any number of processes");
+    }
+}
+
+fn a_search_makes_three_calls_for_each_process() {
+    const COUNT: u32 = 200;
+    let mut crowd = Crowd::start();
+    let mut count = || {
+        crowd.add(COUNT);
+        calls(
+            || {},
+            |()| assert!(pids_matching(NOBODY).unwrap().is_empty()),
+        )
+    };
+    let each = for_each(COUNT, count(), count());
+    println!("{each} system calls for each process that is searched");
+    assert_eq!(each, 3.0);
+}
+
+fn a_walk_makes_few_calls_for_each_process() {
+    let count = |children: usize| {
+        calls(
+            || Tree::start(&[children]),
+            |tree| assert_eq!(descendant_pids(tree.root()).unwrap().len(), children),
+        )
+    };
+    let each = for_each(50, count(50), count(100));
+    println!("{each} system calls for each descendant that is found");
+    assert!(each <= 6.0);
+}
+
+fn a_kill_makes_few_calls_for_each_process() {
+    let own = |count: usize| {
+        calls(
+            || Vec::from_iter(std::iter::repeat_with(Idle::start).take(count)),
+            |idle| killed(&Vec::from_iter(idle.iter().map(Idle::pid))),
+        )
+    };
+    let mut crowd = Crowd::start();
+    let mut strangers = |count| calls(|| crowd.add(count), |pids| killed(pids));
+    for (whose, few, twice_as_many) in [
+        ("the caller's child", own(100), own(200)),
+        ("another's child", strangers(100), strangers(200)),
+    ] {
+        let each = for_each(100, few, twice_as_many);
+        println!("{each} system calls for each of {whose} that is killed");
+        assert!(each <= 5.0);
+    }
+}
+
+fn killed(pids: &[u32]) {
+    assert_eq!(sigkill_pids_and_verify(pids).unwrap().len(), pids.len());
+}
+
+fn a_tree_kill_makes_few_calls_for_each_process() {
+    let count = |children: usize| {
+        calls(
+            || Tree::start(&[children]),
+            |tree| {
+                let report = kill_tree_and_verify(tree.root()).unwrap();
+                assert_eq!(report.len(), 1 + children);
+            },
+        )
+    };
+    let each = for_each(50, count(50), count(100));
+    println!("{each} system calls for each member of a tree that is killed");
+    assert!(each <= 24.0);
+}
