@@ -119,11 +119,6 @@ impl Targets<'_> {
         if !self.targets.iter().all(is_gone) && self.proc.get().is_none() {
             self.make_room();
         }
-        // What survived is looked at in /proc, and the pidfds may have taken the last descriptor.
-        let is_gone = |target: &Target| matches!(target.state, State::Gone(_));
-        if !self.targets.iter().all(is_gone) && self.proc.get().is_none() {
-            self.make_room();
-        }
         let mut looks = Looks::new();
         let mut survivors: Vec<Survivor> = Vec::new();
         for index in 0..self.targets.len() {
