@@ -190,6 +190,11 @@ fn directories_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(directories)
 }
 
+fn is_no_path(error: &io::Error) -> bool {
+    let errnos = [libc::ENOENT, libc::ENOTDIR, libc::ELOOP, libc::ENAMETOOLONG];
+    error.raw_os_error().is_some_and(|e| errnos.contains(&e))
+}
+
 fn is_removed(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
 }
