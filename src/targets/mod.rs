@@ -16,14 +16,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::error::{Error, Result};
 use super::proc::{self, MaybeProc, Proc};
 use super::process::{Here, PidRef, Pin, ProcessGroup, ProcessId};
 use super::report::{Outcome, Reason};
 use super::sys::{self, Pid, SIGCONT};
-use super::wait::{Ppoll, Wait};
+use super::wait::{Backoff, Deadline, Ppoll, Wait};
 
 pub(crate) mod found;
 mod signal;
@@ -46,6 +46,8 @@ pub(crate) struct Targets<'w> {
     spared: Option<Spared>,
     /// A process was listed that had ended before it could be held.
     has_missed: bool,
+    /// Until when a free descriptor is waited for; `None`: there always was one.
+    room_by: Option<Deadline>,
     /// When SIGKILL was first sent.
     killed: Option<Instant>,
     wait: Box<dyn Wait + 'w>,
@@ -100,6 +102,7 @@ impl<'w> Targets<'w> {
             outcome: Outcome::Exited,
             spared,
             has_missed: false,
+            room_by: None,
             killed: None,
             wait: Box::new(wait),
         }
@@ -297,11 +300,29 @@ impl<'w> Targets<'w> {
         let pin = loop {
             match PidRef::open(pid, expected, &mut self.proc) {
                 Pin::NoRoom if self.make_room() => {}
-                Pin::NoRoom => break PidRef::without_descriptor(pid, expected),
+                Pin::NoRoom => match PidRef::without_descriptor(pid, expected) {
+                    Pin::Refused(_) if self.wait_for_room() => {}
+                    pin => break pin,
+                },
                 pin => break pin,
             }
         };
         State::from(pin)
+    }
+
+    /// Pauses until another thread may have closed a descriptor. False: the time for that is over. All
+    /// targets share it, because a table can be full for good.
+    fn wait_for_room(&mut self) -> bool {
+        const PATIENCE: Duration = Duration::from_millis(20);
+        let until = *self
+            .room_by
+            .get_or_insert_with(|| Deadline::after(PATIENCE));
+        let mut pause = Backoff::new(Duration::from_millis(2), Duration::from_millis(2));
+        let has_time = !until.has_passed();
+        if has_time {
+            pause.pause(until, &mut *self.wait);
+        }
+        has_time
     }
 
     /// Parks a few targets, so that this thread can open a pidfd and other threads find room.
