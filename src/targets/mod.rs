@@ -44,6 +44,8 @@ pub(crate) struct Targets<'w> {
     outcome: Outcome,
     /// `None`: the targets are only watched, and nothing is sent.
     spared: Option<Spared>,
+    /// See [`Targets::here`].
+    here: Option<Here>,
     /// A process was listed that had ended before it could be held.
     has_missed: bool,
     /// Until when a free descriptor is waited for; `None`: there always was one.
@@ -101,6 +103,7 @@ impl<'w> Targets<'w> {
             latest: HashMap::new(),
             outcome: Outcome::Exited,
             spared,
+            here: None,
             has_missed: false,
             room_by: None,
             killed: None,
@@ -114,7 +117,6 @@ impl<'w> Targets<'w> {
         &mut self,
         named: impl Iterator<Item = (u32, Option<&'a ProcessId>)>,
     ) {
-        let mut here = None;
         let mut seen = HashSet::new();
         for (number, expected) in named {
             if !seen.insert((number, expected)) {
@@ -128,13 +130,10 @@ impl<'w> Targets<'w> {
                 },
                 // The number may be a successor's. So an identity is refused only after the process
                 // is held.
-                (Some(pid), Some(id)) => {
-                    let here = *here.get_or_insert_with(|| Here::look(&mut self.proc));
-                    match here.judge(id) {
-                        Some(pin) => State::from(pin),
-                        None => self.pin(pid, expected),
-                    }
-                }
+                (Some(pid), Some(id)) => match self.here().judge(id) {
+                    Some(pin) => State::from(pin),
+                    None => self.pin(pid, expected),
+                },
             };
             let state = match state {
                 State::Live(held) => match self.refusal(held.pid(), Some(&held)) {
@@ -197,7 +196,12 @@ impl<'w> Targets<'w> {
 
     /// Whether an identity is of this boot and PID namespace, so that its pid means something.
     pub(crate) fn is_here(&mut self, id: &ProcessId) -> bool {
-        Here::look(&mut self.proc).judge(id).is_none()
+        self.here().judge(id).is_none()
+    }
+
+    /// It is read once: two answers could refuse a root and kill its group.
+    fn here(&mut self) -> Here {
+        *self.here.get_or_insert_with(|| Here::look(&mut self.proc))
     }
 
     /// Adds a process that was found and is spared. It is reported, never signalled.
