@@ -295,6 +295,11 @@ impl<'w> Targets<'w> {
         index.is_some_and(|&index| self.live(index).is_some())
     }
 
+    /// Whether a target may not be signalled.
+    pub(crate) fn is_not_permitted(&self, index: usize) -> bool {
+        self.targets[index].doubt == Some(Reason::NotPermitted)
+    }
+
     /// Whether the latest attempt to signal a target failed.
     pub(crate) fn is_doubtful(&self, index: usize) -> bool {
         self.targets[index].doubt.is_some()
