@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use super::super::error::{Error, Result};
 use super::super::proc::dir::Link;
 use super::super::proc::{self, ProcessDir, Reading, Text, is_absent};
+use super::super::sys;
 use super::candidate::{Candidate, each_candidate, pids_where};
 use super::directory_names::names;
 use super::pattern::{Buffers, Match};
@@ -171,7 +172,7 @@ impl Directory {
         // A `/` at the end would turn the error into "not a directory" if the path leads to a file.
         let given = plain(&std::path::absolute(dir).map_err(resolving)?);
         let resolved = resolved(&given).map_err(resolving)?;
-        let exists = match std::fs::metadata(&resolved) {
+        let exists = match sys::retry(|| std::fs::metadata(&resolved)) {
             Ok(file) if file.is_dir() => true,
             Ok(_) => return Err(Error::refused(format!("{dir:?} is no directory"))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => false,
@@ -311,7 +312,7 @@ fn resolved(dir: &Path) -> io::Result<PathBuf> {
     let mut missing = Vec::new();
     loop {
         match (
-            existing.canonicalize(),
+            sys::retry(|| existing.canonicalize()),
             existing.parent(),
             existing.file_name(),
         ) {

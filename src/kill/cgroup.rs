@@ -72,8 +72,8 @@ impl Cgroup {
         match sys::fs::is_in(&path, FileSystem::Cgroup2) {
             Ok(true) => {}
             Ok(false) => return Err(refused("is no cgroup of version 2")),
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(failed(e)),
-            Err(_) => return Err(refused("does not exist")),
+            Err(e) if is_no_path(&e) => return Err(refused("does not exist")),
+            Err(e) => return Err(failed(e)),
         }
         let events = match File::open(dir.join("cgroup.events")) {
             Ok(events) => events,
@@ -117,16 +117,10 @@ impl Cgroup {
                 Err(e) => return Err(e),
             };
             numbers.extend(listed.lines().filter_map(|n| Pid::new(n.parse().ok()?)));
-            let entries = match std::fs::read_dir(&dir) {
-                Ok(entries) => entries,
-                Err(e) if is_removed(&e) => continue,
+            match sys::retry(|| directories_in(&dir)) {
+                Ok(below) => dirs.extend(below),
+                Err(e) if is_removed(&e) => {}
                 Err(e) => return Err(e),
-            };
-            for entry in entries {
-                let entry = entry?;
-                if entry.file_type()?.is_dir() {
-                    dirs.push(entry.path());
-                }
             }
         }
         Ok(numbers)
@@ -192,6 +186,22 @@ impl Drop for Cgroup {
             self.write("cgroup.freeze", "0").unwrap_or(());
         }
     }
+}
+
+fn directories_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut directories = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            directories.push(entry.path());
+        }
+    }
+    Ok(directories)
+}
+
+fn is_no_path(error: &io::Error) -> bool {
+    let errnos = [libc::ENOENT, libc::ENOTDIR, libc::ELOOP, libc::ENAMETOOLONG];
+    error.raw_os_error().is_some_and(|e| errnos.contains(&e))
 }
 
 fn is_removed(error: &io::Error) -> bool {

@@ -197,7 +197,8 @@ impl Selection for Children {
     fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
         loop {
             let listed = retry(deadline, || self.catch(targets))?;
-            let is_left = |index| targets.live(index).is_some() && !targets.is_doubtful(index);
+            // Any other failure may pass, also one of the wait for the first signal.
+            let is_left = |index| targets.live(index).is_some() && !targets.is_not_permitted(index);
             if (0..targets.len()).any(is_left) {
                 let frozen_by = freeze::frozen_by(deadline);
                 let proof = retry(frozen_by, || {

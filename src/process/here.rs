@@ -33,12 +33,11 @@ impl Here {
         Ok(here)
     }
 
-    /// As /proc shows it now or, if /proc is missing, as this process has read it before.
+    /// As /proc shows it now or, if /proc is missing or a read fails, as this process has read it
+    /// before: neither changes while a process lives.
     pub(crate) fn look(proc: &mut MaybeProc) -> Here {
-        match proc.get() {
-            Some(proc) => Here::read(proc).unwrap_or(Here::UNKNOWN),
-            None => Here::recall().unwrap_or(Here::UNKNOWN),
-        }
+        let now = proc.get().and_then(|proc| Here::read(proc).ok());
+        now.or_else(Here::recall).unwrap_or(Here::UNKNOWN)
     }
 
     fn remember(self) {

@@ -12,7 +12,7 @@ use super::super::sys::{self, Pid};
 pub(crate) struct Owner {
     pid: u32,
     /// The pidfs inode. A copy in a new PID namespace may have the same pid, but not the same
-    /// inode. `None`: before Linux 6.9, on 32-bit, or if no descriptor was free.
+    /// inode. `None`: before Linux 6.9, on 32-bit, or if it could not be read.
     inode: Option<u64>,
 }
 
@@ -22,7 +22,7 @@ impl Owner {
         let pidfd = Pid::new(pid).and_then(|pid| sys::pidfd_open(pid).ok());
         Owner {
             pid,
-            inode: pidfd.and_then(|pidfd| sys::pidfs_inode(pidfd.as_fd())),
+            inode: pidfd.and_then(|pidfd| sys::pidfs_inode(pidfd.as_fd()).ok()?),
         }
     }
 

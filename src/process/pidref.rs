@@ -48,7 +48,7 @@ pub(crate) enum Pin {
     Held(PidRef),
     Gone,
     Refused(Reason),
-    /// No descriptor is free.
+    /// No descriptor is free, or the kernel did not tell the inode. Another attempt may succeed.
     NoRoom,
 }
 
@@ -77,7 +77,10 @@ impl PidRef {
             if fd.as_ref().is_some_and(|fd| was_reaped(fd.as_fd())) {
                 continue;
             }
-            let inode = fd.as_ref().and_then(|fd| sys::pidfs_inode(fd.as_fd()));
+            let inode = match &fd {
+                Some(fd) => sys::pidfs_inode(fd.as_fd())?,
+                None => None,
+            };
             let id = ProcessId::new(pid, stat.start_time, inode, here);
             let held = PidRef {
                 pid,
@@ -114,7 +117,15 @@ impl PidRef {
             Opened::NoRoom(_) => return Pin::NoRoom,
             Opened::Unsupported => return PidRef::without_pidfd(pid, expected, proc),
         };
-        let inode = expected.and_then(|id| id.inode().zip(sys::pidfs_inode(fd.as_fd())));
+        let inode = match expected.and_then(ProcessId::inode) {
+            Some(then) => match sys::pidfs_inode(fd.as_fd()) {
+                Ok(now) => now.map(|now| (then, now)),
+                // A successor can have the same start time, and the engine parks targets without
+                // one. So nothing else may decide.
+                Err(_) => return Pin::NoRoom,
+            },
+            None => None,
+        };
         if inode.is_some_and(|(then, now)| then != now) {
             return Pin::Gone;
         }
@@ -303,7 +314,7 @@ impl PidRef {
     /// cannot be found for sure.
     pub(crate) fn identity(&self) -> Option<ProcessId> {
         let fd = self.pidfd()?;
-        let inode = sys::pidfs_inode(fd);
+        let inode = sys::pidfs_inode(fd).ok()?;
         // If it was reaped before now, the start time may be a successor's.
         if inode.is_none() && (self.start_time.is_none() || was_reaped(fd)) {
             return None;

@@ -139,7 +139,7 @@ pub(crate) struct Metadata {
 impl Metadata {
     /// stat(2) of what a path leads to.
     pub(crate) fn of(path: &Path) -> io::Result<Metadata> {
-        let file = std::fs::metadata(path)?;
+        let file = retry(|| std::fs::metadata(path))?;
         Ok(Metadata {
             device: file.dev(),
             inode: file.ino(),
@@ -209,11 +209,15 @@ pub(crate) fn for_each_name(
         }
     }
     let fd = open_from(dir.as_raw_fd(), path, libc::O_DIRECTORY)?;
-    // SAFETY: an open descriptor of a directory. On success the stream owns it.
-    let stream = unsafe { libc::fdopendir(fd.as_fd().as_raw_fd()) };
-    if stream.is_null() {
-        return Err(io::Error::last_os_error());
-    }
+    // fdopendir(3) calls fstat(2).
+    let stream = retry(|| {
+        // SAFETY: an open descriptor of a directory. On success the stream owns it.
+        let stream = unsafe { libc::fdopendir(fd.as_fd().as_raw_fd()) };
+        match stream.is_null() {
+            true => Err(io::Error::last_os_error()),
+            false => Ok(stream),
+        }
+    })?;
     std::mem::forget(fd);
     let stream = Stream(stream);
     loop {

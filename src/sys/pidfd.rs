@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::fs::magic;
-use super::{Pid, check};
+use super::{Pid, check, retry};
 
 /// pidfd_open(2), Linux 5.3. `ESRCH`: no such process. `ENOENT` (`EINVAL` in older kernels): the
 /// number is that of a thread. Older kernels give the same error for a reaped leader whose group
@@ -77,24 +77,32 @@ pub(crate) fn pidfd_get_parent(_: BorrowedFd<'_>) -> io::Result<u32> {
 }
 
 /// The inode number of a pidfd, if pidfs has one for each process (Linux 6.9, 64-bit). Older
-/// kernels give all pidfds the inode of anon_inodefs, which says nothing.
-pub(crate) fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Option<u64> {
-    const PID_FS_MAGIC: u64 = 0x5049_4446;
+/// kernels give all pidfds the inode of anon_inodefs, which says nothing: `None`, also if a seccomp
+/// filter forbids the question.
+pub(crate) fn pidfs_inode(pidfd: BorrowedFd<'_>) -> io::Result<Option<u64>> {
     if cfg!(not(target_pointer_width = "64")) {
-        return None;
+        return Ok(None);
     }
+    match inode_in_pidfs(pidfd) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Ok(None),
+        inode => inode,
+    }
+}
+
+fn inode_in_pidfs(pidfd: BorrowedFd<'_>) -> io::Result<Option<u64>> {
+    const PID_FS_MAGIC: u64 = 0x5049_4446;
     let mut fs = MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: `fs` is valid for writes, the descriptor is open.
-    check(unsafe { libc::fstatfs(pidfd.as_raw_fd(), fs.as_mut_ptr()) }).ok()?;
+    retry(|| check(unsafe { libc::fstatfs(pidfd.as_raw_fd(), fs.as_mut_ptr()) }))?;
     // SAFETY: filled by the successful fstatfs.
     if magic(&unsafe { fs.assume_init() }) != PID_FS_MAGIC {
-        return None;
+        return Ok(None);
     }
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: `stat` is valid for writes, the descriptor is open.
-    check(unsafe { libc::fstat(pidfd.as_raw_fd(), stat.as_mut_ptr()) }).ok()?;
+    retry(|| check(unsafe { libc::fstat(pidfd.as_raw_fd(), stat.as_mut_ptr()) }))?;
     // SAFETY: filled by the successful fstat.
     let stat = unsafe { stat.assume_init() };
     #[allow(clippy::unnecessary_cast, reason = "narrower on some targets")]
-    Some(stat.st_ino as u64)
+    Ok(Some(stat.st_ino as u64))
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 
-use super::{Pid, check};
+use super::{Pid, check, retry};
 
 /// getpgrp(2); 0 for a group outside of the caller's PID namespace.
 pub(crate) fn getpgrp() -> u32 {
@@ -43,8 +43,7 @@ pub(crate) fn waitid_nowait(pid: Pid) -> io::Result<ChildState> {
     let options = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
     let id = libc::id_t::from(pid.get());
     // SAFETY: `info` is valid for writes of a siginfo_t for the whole call.
-    let rc = unsafe { libc::waitid(libc::P_PID, id, info.as_mut_ptr(), options) };
-    match check(rc) {
+    match retry(|| check(unsafe { libc::waitid(libc::P_PID, id, info.as_mut_ptr(), options) })) {
         // SAFETY: zeroed above and written by a successful waitid; all of its fields are integers
         // or pointers, for which zero is valid. With WNOHANG si_pid stays 0 while it runs.
         Ok(()) => match unsafe { info.assume_init().si_pid() } {

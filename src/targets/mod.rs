@@ -25,7 +25,7 @@ use super::proc::{self, MaybeProc, Proc, Stat};
 use super::process::{Here, PidRef, Pin, ProcessGroup, ProcessId, have_ended};
 use super::report::{Outcome, Reason};
 use super::sys::{self, Pid, SIGCONT};
-use super::wait::{Ppoll, Wait};
+use super::wait::{Backoff, Deadline, Ppoll, Wait};
 
 pub(crate) mod found;
 mod signal;
@@ -55,8 +55,12 @@ pub(crate) struct Targets<'w> {
     outcome: Outcome,
     /// `None`: the targets are only watched, and nothing is sent.
     spared: Option<Spared>,
+    /// See [`Targets::here`].
+    here: Option<Here>,
     /// A process was listed that had ended before it could be held.
     has_missed: bool,
+    /// Until when a free descriptor is waited for; `None`: there always was one.
+    room_by: Option<Deadline>,
     /// When SIGKILL was first sent.
     killed: Option<Instant>,
     wait: Box<dyn Wait + 'w>,
@@ -104,7 +108,9 @@ impl<'w> Targets<'w> {
             unlooked: None,
             outcome: Outcome::Exited,
             spared,
+            here: None,
             has_missed: false,
+            room_by: None,
             killed: None,
             wait: Box::new(wait),
         }
@@ -116,7 +122,6 @@ impl<'w> Targets<'w> {
         &mut self,
         named: impl Iterator<Item = (u32, Option<&'a ProcessId>)>,
     ) {
-        let mut here = None;
         let mut seen = HashSet::new();
         self.unlooked = Some(self.targets.len());
         for (number, expected) in named {
@@ -131,14 +136,11 @@ impl<'w> Targets<'w> {
                 },
                 // The number may be a successor's. So an identity is refused only after the process
                 // is held.
-                (Some(pid), Some(id)) => {
-                    let here = *here.get_or_insert_with(|| Here::look(&mut self.proc));
-                    match here.judge(id) {
-                        Some(Pin::Gone) => State::Gone(Outcome::AlreadyGone),
-                        Some(_) => State::Refused(Reason::Unverifiable),
-                        None => self.pin(pid, expected),
-                    }
-                }
+                (Some(pid), Some(id)) => match self.here().judge(id) {
+                    Some(Pin::Gone) => State::Gone(Outcome::AlreadyGone),
+                    Some(_) => State::Refused(Reason::Unverifiable),
+                    None => self.pin(pid, expected),
+                },
             };
             let state = self.unless_refused(state);
             self.push(number, state);
@@ -237,7 +239,12 @@ impl<'w> Targets<'w> {
 
     /// Whether an identity is of this boot and PID namespace, so that its pid means something.
     pub(crate) fn is_here(&mut self, id: &ProcessId) -> bool {
-        Here::look(&mut self.proc).judge(id).is_none()
+        self.here().judge(id).is_none()
+    }
+
+    /// It is read once: two answers could refuse a root and kill its group.
+    fn here(&mut self) -> Here {
+        *self.here.get_or_insert_with(|| Here::look(&mut self.proc))
     }
 
     /// Adds a process that was found and is spared. It is reported, never signalled.
@@ -332,6 +339,11 @@ impl<'w> Targets<'w> {
         index.is_some_and(|&index| self.live(index).is_some())
     }
 
+    /// Whether a target may not be signalled.
+    pub(crate) fn is_not_permitted(&self, index: usize) -> bool {
+        self.targets[index].doubt == Some(Reason::NotPermitted)
+    }
+
     /// Whether the latest attempt to signal a target failed.
     pub(crate) fn is_doubtful(&self, index: usize) -> bool {
         self.targets[index].doubt.is_some()
@@ -346,6 +358,11 @@ impl<'w> Targets<'w> {
         let pin = loop {
             match open(pid, expected, &mut self.proc) {
                 Pin::NoRoom if self.make_room() => {}
+                Pin::NoRoom => match PidRef::without_descriptor(pid, expected) {
+                    Pin::Refused(_) if self.wait_for_room() => {}
+                    Pin::Refused(_) => break Pin::NoRoom,
+                    pin => break pin,
+                },
                 pin => break pin,
             }
         };
@@ -353,12 +370,7 @@ impl<'w> Targets<'w> {
             Pin::Held(held) => State::Live(held),
             Pin::Gone => State::Gone(Outcome::AlreadyGone),
             Pin::Refused(reason) => State::Refused(reason),
-            Pin::NoRoom => match (PidRef::without_descriptor(pid, expected), expected) {
-                (Pin::Held(held), _) => State::Live(held),
-                (Pin::Gone, _) => State::Gone(Outcome::AlreadyGone),
-                (_, Some(id)) => State::Parked(*id),
-                (_, None) => State::Pending(pid),
-            },
+            Pin::NoRoom => expected.map_or(State::Pending(pid), |id| State::Parked(*id)),
         }
     }
 
@@ -384,6 +396,21 @@ impl<'w> Targets<'w> {
         /// Start times are in clock ticks, rounded down.
         const TICK: Duration = Duration::from_millis(10);
         stat.started().saturating_add(TICK) >= self.began
+    }
+
+    /// Pauses until another thread may have closed a descriptor. False: the time for that is over. All
+    /// targets share it, because a table can be full for good.
+    fn wait_for_room(&mut self) -> bool {
+        const PATIENCE: Duration = Duration::from_millis(20);
+        let until = *self
+            .room_by
+            .get_or_insert_with(|| Deadline::after(PATIENCE));
+        let mut pause = Backoff::new(Duration::from_millis(2), Duration::from_millis(2));
+        let has_time = !until.has_passed();
+        if has_time {
+            pause.pause(until, &mut *self.wait);
+        }
+        has_time
     }
 
     /// Parks a few targets, so that this thread can open a pidfd and other threads find room.

@@ -258,6 +258,11 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 /// True in a separate process that runs this test alone. Elsewhere it starts that process through
 /// `wrapper` (such as `unshare --pid --fork`), checks that the test passes, and returns false.
 pub fn run_alone(test: &str, wrapper: &[&str]) -> bool {
+    run_alone_within(test, wrapper, 120)
+}
+
+/// As [`run_alone`]. The process is killed after so many seconds.
+pub fn run_alone_within(test: &str, wrapper: &[&str], seconds: u32) -> bool {
     const INSIDE: &str = "PROCESS_KILL_TEST_ALONE";
     let test = test.strip_prefix("it::").unwrap_or(test);
     if std::env::var(INSIDE).is_ok_and(|inside| inside == test) {
@@ -265,7 +270,7 @@ pub fn run_alone(test: &str, wrapper: &[&str]) -> bool {
     }
     let mut command = Command::new("timeout");
     command
-        .args(["--signal=KILL", "120"])
+        .args(["--signal=KILL", &seconds.to_string()])
         .args(wrapper)
         .arg(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
@@ -282,7 +287,12 @@ pub fn run_alone(test: &str, wrapper: &[&str]) -> bool {
         "{}\n{said}",
         output.status
     );
-    for line in said.lines().filter(|line| line.starts_with("skipped")) {
+    // The first line follows the name of the test.
+    let name = format!("test {test} ... ");
+    let lines = said
+        .lines()
+        .map(|line| line.strip_prefix(&name).unwrap_or(line));
+    for line in lines.filter(|line| line.starts_with("skipped") || line.starts_with("swept")) {
         println!("{line}");
     }
     false

@@ -12,6 +12,7 @@ mod children;
 mod descent;
 mod descriptors;
 mod directory;
+mod faults;
 mod finders;
 mod fixture;
 mod groups;
