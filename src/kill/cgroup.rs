@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use super::super::error::{Error, Result};
 use super::super::report::{Outcome, Report};
-use super::super::sys::{self, Event, FileSystem, Pid, SIGKILL};
+use super::super::sys::{self, Event, FileSystem, Metadata, Pid, SIGKILL};
 use super::super::targets::{Proof, Targets};
 use super::super::wait::Deadline;
-use super::{Found, Kill, Selection};
+use super::{Found, Kill, Selection, retry};
 
 impl Kill {
     /// Kills every process in a cgroup (cgroups(7), version 2) and the cgroups below it, and
@@ -57,8 +57,11 @@ impl Kill {
 /// A cgroup that may be killed: not the root, and without the caller.
 pub(crate) struct Cgroup {
     dir: PathBuf,
-    /// `cgroup.events`. It polls `POLLPRI` when it changes.
-    events: File,
+    /// What the path led to when it was opened. Another cgroup may have the path later.
+    place: Metadata,
+    /// `cgroup.events`. It polls `POLLPRI` when it changes. It is closed while processes are held,
+    /// because there may be few descriptors.
+    events: Option<File>,
     /// It was frozen here, and must be thawed.
     is_frozen: bool,
 }
@@ -69,22 +72,24 @@ impl Cgroup {
         let failed = |e| Error::io(format!("read cgroup {dir:?}"), e);
         let path = CString::new(dir.as_os_str().as_bytes());
         let path = path.map_err(|_| refused("is no path"))?;
-        match sys::fs::is_in(&path, FileSystem::Cgroup2) {
-            Ok(true) => {}
-            Ok(false) => return Err(refused("is no cgroup of version 2")),
+        match sys::file_system_of(&path) {
+            Ok(FileSystem::Cgroup2) => {}
+            Ok(_) => return Err(refused("is no cgroup of version 2")),
             Err(e) if is_no_path(&e) => return Err(refused("does not exist")),
             Err(e) => return Err(failed(e)),
         }
-        let events = match File::open(dir.join("cgroup.events")) {
-            Ok(events) => events,
+        match Metadata::of(&dir.join("cgroup.events")) {
+            Ok(_) => {}
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
                 return Err(refused("is the root cgroup or no cgroup"));
             }
             Err(e) => return Err(failed(e)),
-        };
+        }
+        let place = Metadata::of(dir).map_err(failed)?;
         let cgroup = Cgroup {
             dir: dir.into(),
-            events,
+            place,
+            events: None,
             is_frozen: false,
         };
         let numbers = cgroup.numbers().map_err(failed)?;
@@ -128,8 +133,11 @@ impl Cgroup {
 
     pub(crate) fn is_populated(&mut self) -> io::Result<bool> {
         let mut text = String::new();
-        let rewound = self.events.rewind();
-        match rewound.and_then(|()| self.events.read_to_string(&mut text)) {
+        let read = self.events().and_then(|events| {
+            events.rewind()?;
+            events.read_to_string(&mut text)
+        });
+        match read {
             Ok(_) => Ok(!text.lines().any(|line| line == "populated 0")),
             // Only an empty cgroup can be removed.
             Err(e) if is_removed(&e) => Ok(false),
@@ -137,9 +145,28 @@ impl Cgroup {
         }
     }
 
+    fn events(&mut self) -> io::Result<&mut File> {
+        let events = match self.events.take() {
+            Some(events) => events,
+            None => {
+                let events = File::open(self.dir.join("cgroup.events"))?;
+                // It is of the cgroup that has the path now.
+                if !Metadata::of(&self.dir)?.is_same_file(&self.place) {
+                    return Err(io::Error::from_raw_os_error(libc::ENODEV));
+                }
+                events
+            }
+        };
+        Ok(self.events.insert(events))
+    }
+
     /// Waits until `cgroup.events` has changed since it was read, or until the deadline.
-    pub(crate) fn wait_for_change(&self, deadline: Deadline) -> io::Result<()> {
-        match sys::ppoll([Some(self.events.as_fd())], Event::Changed, deadline.left()) {
+    pub(crate) fn wait_for_change(&mut self, deadline: Deadline) -> io::Result<()> {
+        let events = match self.events() {
+            Err(e) if is_removed(&e) => return Ok(()),
+            events => events?,
+        };
+        match sys::ppoll([Some(events.as_fd())], Event::Changed, deadline.left()) {
             Err(e) if e.kind() != io::ErrorKind::Interrupted => Err(e),
             _ => Ok(()),
         }
@@ -213,7 +240,7 @@ impl Cgroup {
     fn processes(&self, targets: &mut Targets<'_>) -> Result<Vec<Pid>> {
         let failed = |e| Error::io("list the processes of the cgroup", e);
         let mut processes = Vec::new();
-        for number in self.numbers().map_err(failed)? {
+        for number in targets.with_room(|| self.numbers()).map_err(failed)? {
             processes.extend(
                 targets
                     .proc()?
@@ -242,6 +269,7 @@ impl Selection for Cgroup {
 
     fn find(&mut self, targets: &mut Targets<'_>, _: Deadline) -> Result<Found> {
         let before = targets.len();
+        self.events = None;
         for pid in self.processes(targets)? {
             targets.add_found(pid, |_, _| Ok(true))?;
         }
@@ -261,32 +289,44 @@ impl Selection for Cgroup {
     }
 
     fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
-        /// How long to wait after one write before the next.
-        const PAUSE: Duration = Duration::from_millis(10);
         let failed = |e| Error::io("kill the cgroup", e);
-        let mut is_populated = self.is_populated().map_err(failed)?;
-        while is_populated {
-            // One write can miss a process that is just being forked.
-            if !Cgroup::kill(self).map_err(failed)? {
-                self.freeze().map_err(failed)?;
-                self.find(targets, deadline)?;
-                targets.signal(0, &[SIGKILL]);
-            }
-            let soon = deadline.or_after(PAUSE);
-            is_populated = self.is_populated().map_err(failed)?;
-            while is_populated && !soon.has_passed() {
-                self.wait_for_change(soon).map_err(failed)?;
-                is_populated = self.is_populated().map_err(failed)?;
-            }
-            if is_populated && deadline.has_passed() {
-                self.find(targets, deadline)?;
-                break;
-            }
+        let mut is_populated = retry(deadline, || {
+            targets.with_room(|| self.is_populated()).map_err(failed)
+        })?;
+        while is_populated && !deadline.has_passed() {
+            is_populated = retry(deadline, || self.kill_once(targets, deadline))?;
         }
+        if is_populated {
+            // For the report.
+            self.find(targets, deadline)?;
+        }
+        self.events = None;
         targets.wait(deadline, Outcome::Killed);
         Ok(Proof {
             is_complete: !is_populated,
             ..Proof::EXACT
         })
+    }
+}
+
+impl Cgroup {
+    /// Kills all that are in it now, and waits a moment for their end. One write can miss a process
+    /// that is just being forked. True: some are left.
+    fn kill_once(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<bool> {
+        const MOMENT: Duration = Duration::from_millis(10);
+        let failed = |e| Error::io("kill the cgroup", e);
+        if !targets.with_room(|| Cgroup::kill(self)).map_err(failed)? {
+            targets.with_room(|| self.freeze()).map_err(failed)?;
+            self.find(targets, deadline)?;
+            targets.signal(0, &[SIGKILL]);
+        }
+        let soon = deadline.or_after(MOMENT);
+        loop {
+            let is_populated = targets.with_room(|| self.is_populated()).map_err(failed)?;
+            if !is_populated || soon.has_passed() {
+                return Ok(is_populated);
+            }
+            self.wait_for_change(soon).map_err(failed)?;
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::super::error::{Error, Result};
 use super::super::proc;
 use super::super::proc::fork_counter::Newest;
 use super::super::process::group::OwnedGroup;
-use super::super::process::{PidRef, ProcessGroup, ProcessId, pid_of};
+use super::super::process::{ProcessGroup, ProcessId, pid_of};
 use super::super::report::{Outcome, Reason, Report};
 use super::super::sys::Pid;
 use super::super::targets::{Proof, Targets};
@@ -197,13 +197,13 @@ impl<'a> Tree<'a> {
         targets: &mut Targets<'_>,
     ) -> Result<()> {
         let root = leader.pgid;
-        let proc = targets.proc()?;
         if let Some(expected) = expected {
-            let found = proc::readable(root, PidRef::identified(root, proc))?;
-            if !found.is_some_and(|(_, id)| expected.is_same(&id)) {
+            let found = proc::readable(root, targets.identify(root))?;
+            if !found.is_some_and(|id| expected.is_same(&id)) {
                 return Ok(());
             }
         }
+        let proc = targets.proc()?;
         let mut buf = Vec::new();
         let Some(stat) = proc::readable(root, proc.process(root).stat(&mut buf))? else {
             return Ok(());

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | by number | the process that has the number when a file is opened | it reads the successor |
 //! | held open | one process | every file says `ESRCH`: it never reads the successor |
+//! | opened, but there is no descriptor to hold it | as by number | it reads the successor |
 //!
 //! In execve(2) a thread takes the place and the number of its dead leader. For a moment a file can
 //! be bound to the number that is given up: every read then says `ESRCH`, although the process
@@ -12,12 +13,12 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::super::sys::{self, Metadata, Pid};
 use super::stat::{Stat, whole};
-use super::{Proc, field, is_absent, malformed, number, with_path};
+use super::{Base, Proc, field, is_absent, is_no_room, malformed, number};
 
 /// The directory of one process under /proc.
 pub(crate) struct ProcessDir<'p> {
@@ -25,6 +26,8 @@ pub(crate) struct ProcessDir<'p> {
     pub(super) pid: Pid,
     /// `None`: by number.
     held: Option<OwnedFd>,
+    /// The process was there. Its `stat` tells whether it still is.
+    was_there: bool,
 }
 
 /// A link below /proc/PID.
@@ -40,6 +43,7 @@ impl<'p> ProcessDir<'p> {
             proc,
             pid,
             held: None,
+            was_there: false,
         }
     }
 
@@ -52,16 +56,23 @@ impl<'p> ProcessDir<'p> {
         let mut dir = None;
         ProcessDir::by_number(proc, pid).present(|| {
             let held = proc.with_room(|| {
-                with_path(format_args!("{}", pid.get()), |path| {
-                    sys::openat(proc.root.as_fd(), path)
-                })
+                let path = format_args!("{}", pid.get());
+                proc.base().with_path(path, sys::openat)
             })?;
-            let opened = ProcessDir {
+            let mut opened = ProcessDir {
                 proc,
                 pid,
                 held: Some(held),
+                was_there: true,
             };
-            opened.load(format_args!("stat"), buf)?;
+            match opened.load(format_args!("stat"), buf) {
+                // There is room for a file, but not for a directory too.
+                Err(e) if is_no_room(&e) => {
+                    opened.held = None;
+                    opened.load(format_args!("stat"), buf)?;
+                }
+                loaded => loaded?,
+            }
             // In execve(2) the directory may be bound to the number that the new leader gives up.
             match buf.split(|&b| b == b' ').next().and_then(number) {
                 Some(bound) if pid.get() == bound => dir = Some(opened),
@@ -126,9 +137,8 @@ impl<'p> ProcessDir<'p> {
     pub(crate) fn child_list(&self, tid: Pid) -> io::Result<ChildList> {
         let own = self.path();
         let file = self.proc.with_room(|| {
-            with_path(format_args!("{own}task/{}/children", tid.get()), |path| {
-                sys::openat(self.at(), path)
-            })
+            let path = format_args!("{own}task/{}/children", tid.get());
+            self.base().with_path(path, sys::openat)
         })?;
         Ok(ChildList(file))
     }
@@ -170,24 +180,22 @@ impl<'p> ProcessDir<'p> {
     /// The target of a link below the directory.
     pub(super) fn link(&self, path: fmt::Arguments<'_>) -> io::Result<PathBuf> {
         let own = self.path();
-        with_path(format_args!("{own}{path}"), |path| {
-            sys::readlinkat(self.at(), path)
-        })
+        self.base()
+            .with_path(format_args!("{own}{path}"), sys::readlinkat)
     }
 
     /// fstatat(2) of a file below the directory; follows links.
     pub(super) fn metadata(&self, path: fmt::Arguments<'_>) -> io::Result<Metadata> {
         let own = self.path();
-        with_path(format_args!("{own}{path}"), |path| {
-            sys::fstatat(self.at(), path)
-        })
+        self.base()
+            .with_path(format_args!("{own}{path}"), sys::fstatat)
     }
 
     pub(crate) fn numbers(&self, path: &str) -> io::Result<Vec<Pid>> {
         let own = self.path();
         let parse = |n: &[u8]| Pid::new(number(n)?);
         self.proc
-            .numbers(self.at(), format_args!("{own}{path}"), 0, parse)
+            .numbers(self.base(), format_args!("{own}{path}"), 0, parse)
     }
 
     /// The numbers of the open descriptors of a task. `task` is its path below the directory. 0 is
@@ -195,7 +203,7 @@ impl<'p> ProcessDir<'p> {
     pub(super) fn descriptors(&self, task: &str) -> io::Result<Vec<u32>> {
         let own = self.path();
         let path = format_args!("{own}{task}fd");
-        self.proc.numbers(self.at(), path, 0, number)
+        self.proc.numbers(self.base(), path, 0, number)
     }
 
     /// Reads a file; false: no such process.
@@ -215,13 +223,14 @@ impl<'p> ProcessDir<'p> {
 
     pub(super) fn load(&self, file: fmt::Arguments<'_>, buf: &mut Vec<u8>) -> io::Result<()> {
         let path = self.path();
-        self.proc.load(self.at(), format_args!("{path}{file}"), buf)
+        self.proc
+            .load(self.base(), format_args!("{path}{file}"), buf)
     }
 
     pub(super) fn found(&self, attempt: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
-        match self.held {
-            Some(_) => found(attempt),
-            None => self.present(attempt),
+        match self.was_there {
+            true => found(attempt),
+            false => self.present(attempt),
         }
     }
 
@@ -253,8 +262,10 @@ impl<'p> ProcessDir<'p> {
         }
     }
 
-    fn at(&self) -> BorrowedFd<'_> {
-        self.held.as_ref().unwrap_or(&self.proc.root).as_fd()
+    fn base(&self) -> Base<'_> {
+        self.held
+            .as_ref()
+            .map_or_else(|| self.proc.base(), Base::held)
     }
 
     fn path(&self) -> OwnPath {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::super::sys::{self, FileSystem, Pid};
 use super::stat::Stat;
-use super::{Proc, is_absent, number, with_path};
+use super::{Proc, is_absent, number};
 
 /// What the counter showed; `None`: the kernel does not tell.
 #[derive(Clone, Copy, Debug, Default)]
@@ -121,9 +121,7 @@ impl Proc {
 
     fn load_if_procfs(&self, path: &str, buf: &mut Vec<u8>) -> io::Result<bool> {
         self.with_room(|| {
-            let file = with_path(format_args!("{path}"), |path| {
-                sys::openat(self.root.as_fd(), path)
-            })?;
+            let file = self.base().with_path(format_args!("{path}"), sys::openat)?;
             buf.clear();
             sys::read(file.as_fd(), buf)?;
             Ok(path != "loadavg" || sys::file_system(file.as_fd())? == FileSystem::Proc)

@@ -1,7 +1,8 @@
 //! /proc: the only folder that reads it and that uses the crate procfs.
 //!
 //! [`Proc`] is a held descriptor of /proc, checked to be a procfs of the caller's own PID
-//! namespace. Every file is opened relative to it. [`ProcessDir`] reads the files of one process,
+//! namespace. Every file is opened relative to it, unless there are too few descriptors to hold it.
+//! [`ProcessDir`] reads the files of one process,
 //! by number or through a held descriptor of its directory.
 //!
 //! `ENOENT` alone never means "no such process": hidepid (proc(5)) hides live ones. A process is
@@ -15,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use super::error::{Error, ErrorKind, Result};
-use super::sys::{self, FileSystem, Pid};
+use super::sys::{self, FileSystem, Metadata, Pid};
 
 mod after_exec;
 pub(crate) mod dir;
@@ -31,8 +32,9 @@ pub(crate) use threads::Seen;
 
 /// /proc, checked to be a procfs of the caller's own PID namespace.
 pub(crate) struct Proc {
-    root: OwnedFd,
-    /// A descriptor that is closed to make room if no other is free.
+    /// `None`: there are too few descriptors to hold it. Files are opened by their absolute path.
+    root: Option<OwnedFd>,
+    /// Descriptors that are closed to make room if no other is free.
     spares: RefCell<Vec<OwnedFd>>,
     /// How long the current scan has waited for processes in execve(2).
     waited: Cell<Duration>,
@@ -47,13 +49,26 @@ impl Proc {
             Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Error::io("open /proc", e),
             _ => Error::proc("it cannot be reached", Some(e)),
         };
-        let root = sys::open_directory(c"/proc").map_err(unreachable)?;
-        match sys::file_system(root.as_fd()) {
+        let root = match sys::open_directory(c"/proc") {
+            Err(e) if is_no_room(&e) => None,
+            opened => Some(opened.map_err(unreachable)?),
+        };
+        let file_system = match &root {
+            Some(root) => sys::file_system(root.as_fd()),
+            None => sys::file_system_of(c"/proc"),
+        };
+        match file_system {
             Ok(FileSystem::Proc) => {}
             Ok(_) => return Err(Error::proc("no procfs is mounted there", None)),
             Err(e) => return Err(unreachable(e)),
         }
         let caller = Pid::new(std::process::id()).ok_or_else(foreign)?;
+        // With fewer descriptors than this, one is for a pidfd, and another for a file.
+        const ENOUGH: usize = 4;
+        let root = root.filter(|root| {
+            let others = (0..ENOUGH).map_while(|_| root.try_clone().ok());
+            others.collect::<Vec<_>>().len() == ENOUGH
+        });
         let proc = Proc {
             spares: RefCell::new(Vec::new()),
             root,
@@ -62,7 +77,7 @@ impl Proc {
             caller,
         };
         let mut status = Vec::new();
-        match proc.load(proc.root.as_fd(), format_args!("self/status"), &mut status) {
+        match proc.load(proc.base(), format_args!("self/status"), &mut status) {
             Ok(()) => {}
             // The link is empty for a reader without a number in the PID namespace of this procfs.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(foreign()),
@@ -92,24 +107,21 @@ impl Proc {
     pub(crate) fn pids(&self) -> io::Result<Vec<Pid>> {
         // So the list does not grow while it is read.
         let room = usize::try_from(self.count()?).unwrap_or_default();
-        let dir = self.root.as_fd();
-        self.numbers(dir, format_args!("."), room, |n| Pid::new(number(n)?))
+        self.numbers(self.base(), format_args!("."), room, |n| {
+            Pid::new(number(n)?)
+        })
     }
 
     /// About how many processes there are. One call tells it: /proc has a link for each.
     pub(crate) fn count(&self) -> io::Result<u64> {
-        Ok(sys::fstatat(self.root.as_fd(), c".")?.links)
+        Ok(self.metadata(format_args!("."))?.links)
     }
 
     /// Whether processes of other users are hidden (`hidepid`, proc(5)).
     pub(crate) fn is_partial(&self) -> io::Result<bool> {
         let mut mounts = Vec::new();
         // Not `self`: after the main thread has exited, that one is `EINVAL`.
-        self.load_all(
-            self.root.as_fd(),
-            format_args!("thread-self/mounts"),
-            &mut mounts,
-        )?;
+        self.load_all(self.base(), format_args!("thread-self/mounts"), &mut mounts)?;
         let here = |line: &&[u8]| line.split(|&b| b == b' ').nth(1) == Some(b"/proc");
         // If several are mounted there, the last one is on top.
         let mount = mounts.split(|&b| b == b'\n').rfind(here);
@@ -121,7 +133,7 @@ impl Proc {
     pub(crate) fn boot_id(&self) -> io::Result<Option<u128>> {
         let mut text = Vec::new();
         match self.load(
-            self.root.as_fd(),
+            self.base(),
             format_args!("sys/kernel/random/boot_id"),
             &mut text,
         ) {
@@ -136,7 +148,7 @@ impl Proc {
 
     /// The inode of the caller's PID namespace (pid_namespaces(7)); `None` if /proc does not tell.
     pub(crate) fn pid_namespace(&self) -> io::Result<Option<u64>> {
-        match sys::fstatat(self.root.as_fd(), c"thread-self/ns/pid") {
+        match self.metadata(format_args!("thread-self/ns/pid")) {
             Ok(namespace) => Ok(Some(namespace.inode)),
             Err(e) if is_absent(&e) => Ok(None),
             Err(e) => Err(e),
@@ -146,7 +158,7 @@ impl Proc {
     /// The inode of the calling thread's mount namespace (mount_namespaces(7)); `None` if /proc
     /// does not tell.
     fn mount_namespace(&self) -> io::Result<Option<u64>> {
-        match sys::fstatat(self.root.as_fd(), c"thread-self/ns/mnt") {
+        match self.metadata(format_args!("thread-self/ns/mnt")) {
             Ok(namespace) => Ok(Some(namespace.inode)),
             Err(e) if is_absent(&e) => Ok(None),
             Err(e) => Err(e),
@@ -183,7 +195,7 @@ impl Proc {
     /// The numbers in a directory, ascending. `room` is about how many there are.
     fn numbers<N: Ord>(
         &self,
-        dir: BorrowedFd<'_>,
+        base: Base<'_>,
         path: fmt::Arguments<'_>,
         room: usize,
         parse: impl Fn(&[u8]) -> Option<N>,
@@ -191,7 +203,7 @@ impl Proc {
         let mut numbers = Vec::with_capacity(room);
         self.with_room(|| {
             numbers.clear();
-            with_path(path, |path| {
+            base.with_path(path, |dir, path| {
                 sys::for_each_name(dir, path, |name| numbers.extend(parse(name)))
             })
         })?;
@@ -201,35 +213,30 @@ impl Proc {
 
     /// Reads into `buf` a file that the kernel returns in one piece: `stat`, `status`, `cmdline`.
     /// If a read does not fill the buffer, it has read everything.
-    fn load(
-        &self,
-        dir: BorrowedFd<'_>,
-        path: fmt::Arguments<'_>,
-        buf: &mut Vec<u8>,
-    ) -> io::Result<()> {
-        self.read(dir, path, buf, |got, room| got == room)
+    fn load(&self, base: Base<'_>, path: fmt::Arguments<'_>, buf: &mut Vec<u8>) -> io::Result<()> {
+        self.read(base, path, buf, |got, room| got == room)
     }
 
     /// Reads into `buf` a file that may come in pieces of at most a page.
     fn load_all(
         &self,
-        dir: BorrowedFd<'_>,
+        base: Base<'_>,
         path: fmt::Arguments<'_>,
         buf: &mut Vec<u8>,
     ) -> io::Result<()> {
-        self.read(dir, path, buf, |got, _| got > 0)
+        self.read(base, path, buf, |got, _| got > 0)
     }
 
     fn read(
         &self,
-        dir: BorrowedFd<'_>,
+        base: Base<'_>,
         path: fmt::Arguments<'_>,
         buf: &mut Vec<u8>,
         has_more: impl Fn(usize, usize) -> bool,
     ) -> io::Result<()> {
         const ROOM: usize = 4096;
         self.with_room(|| {
-            let file = with_path(path, |path| sys::openat(dir, path))?;
+            let file = base.with_path(path, sys::openat)?;
             buf.clear();
             loop {
                 if buf.capacity() - buf.len() < ROOM / 4 {
@@ -245,7 +252,7 @@ impl Proc {
     }
 
     /// Makes an attempt that needs a descriptor. If none is free, a spare one is closed for it.
-    fn with_room<T>(&self, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    pub(crate) fn with_room<T>(&self, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         self.save_descriptors();
         loop {
             match attempt() {
@@ -262,16 +269,72 @@ impl Proc {
         }
     }
 
-    /// One for a directory that is held open, and one for a file in it.
-    fn save_descriptors(&self) {
-        const SPARES: usize = 2;
+    /// Whether another descriptor is free, beside the spare ones.
+    pub(crate) fn has_room(&self) -> bool {
+        self.save_descriptors() && self.another().is_ok()
+    }
+
+    /// Opens the spare descriptors again. False: not all of them could be.
+    pub(crate) fn save_descriptors(&self) -> bool {
+        // One for a directory that is held open, and one for a file in it.
+        let all = if self.root.is_some() { 2 } else { 1 };
         let mut spares = self.spares.borrow_mut();
-        while spares.len() < SPARES {
-            match self.root.try_clone() {
+        while spares.len() < all {
+            match self.another() {
                 Ok(spare) => spares.push(spare),
-                Err(_) => return,
+                Err(_) => return false,
             }
         }
+        true
+    }
+
+    fn another(&self) -> io::Result<OwnedFd> {
+        match &self.root {
+            Some(root) => root.try_clone(),
+            None => sys::open_directory(c"/proc"),
+        }
+    }
+
+    fn metadata(&self, path: fmt::Arguments<'_>) -> io::Result<Metadata> {
+        self.base().with_path(path, sys::fstatat)
+    }
+
+    fn base(&self) -> Base<'_> {
+        match &self.root {
+            Some(root) => Base::held(root),
+            None => Base {
+                dir: sys::CWD,
+                prefix: "/proc/",
+            },
+        }
+    }
+}
+
+/// Where paths begin: in a held directory, or in /proc by its absolute path.
+#[derive(Clone, Copy)]
+struct Base<'d> {
+    dir: BorrowedFd<'d>,
+    prefix: &'static str,
+}
+
+impl<'d> Base<'d> {
+    fn held(dir: &'d OwnedFd) -> Base<'d> {
+        Base {
+            dir: dir.as_fd(),
+            prefix: "",
+        }
+    }
+
+    /// Paths below /proc are short: numbers and fixed names.
+    fn with_path<T>(
+        self,
+        path: fmt::Arguments<'_>,
+        open: impl FnOnce(BorrowedFd<'_>, &CStr) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut bytes = Cursor::new([0_u8; 64]);
+        write!(bytes, "{}{path}\0", self.prefix)?;
+        let path = CStr::from_bytes_until_nul(bytes.get_ref());
+        open(self.dir, path.map_err(|_| io::ErrorKind::InvalidInput)?)
     }
 }
 
@@ -320,17 +383,6 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
 /// Whether no descriptor is free.
 pub(crate) fn is_no_room(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-}
-
-/// Paths below /proc are short: numbers and fixed names.
-fn with_path<T>(
-    path: fmt::Arguments<'_>,
-    open: impl FnOnce(&CStr) -> io::Result<T>,
-) -> io::Result<T> {
-    let mut bytes = Cursor::new([0_u8; 64]);
-    write!(bytes, "{path}\0")?;
-    let path = CStr::from_bytes_until_nul(bytes.get_ref());
-    open(path.map_err(|_| io::ErrorKind::InvalidInput)?)
 }
 
 fn field<'a>(status: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {

@@ -4,7 +4,6 @@
 //! table says which process holds a socket, so the links of all processes are read.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -41,17 +40,9 @@ impl Proc {
     pub(crate) fn listeners(&self) -> io::Result<Vec<Listener>> {
         let mut buf = Vec::new();
         // `thread-self`: Linux 3.17. `self` shows the namespace of the main thread.
-        self.load_all(
-            self.root.as_fd(),
-            format_args!("thread-self/net/tcp"),
-            &mut buf,
-        )?;
+        self.load_all(self.base(), format_args!("thread-self/net/tcp"), &mut buf)?;
         let mut found = listeners_in(&buf)?;
-        match self.load_all(
-            self.root.as_fd(),
-            format_args!("thread-self/net/tcp6"),
-            &mut buf,
-        ) {
+        match self.load_all(self.base(), format_args!("thread-self/net/tcp6"), &mut buf) {
             Ok(()) => found.extend(listeners_in(&buf)?),
             // A kernel without IPv6.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | has its number | a pidfd of the leader | the leader is reaped and the number is in use |
 //! | was reaped | its number, while a member is left | the number is in use |
-//! | has its number, no pidfds | its number, and the leader's identity | the identity differs |
+//! | has its number, no pidfds or no room | its number, and the leader's start time | the start time differs |
 //!
 //! A pidfd names the group even after the leader is reaped. While a group has a member, the kernel
 //! gives its number to no process.
@@ -13,9 +13,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use super::super::proc::Proc;
 use super::super::proc::fork_counter::Newest;
 use super::super::sys::{self, Pid, Scope};
-use super::{Opened, ProcessId, is_filtered, is_nobody, open_pidfd, unless_nobody, was_reaped};
+use super::{Opened, is_filtered, is_nobody, open_pidfd, unless_nobody, was_reaped};
 
 /// A process group, told from a later group that got the same number.
 #[derive(Debug)]
@@ -30,8 +31,9 @@ enum Leader {
     Held(OwnedFd),
     /// It was reaped before. No process can get its number while the group has members.
     Reaped,
-    /// It has its number, and there are no pidfds. `None`: its identity could not be read.
-    Unheld(Option<ProcessId>),
+    /// It has its number, and there are no pidfds, or no descriptor for one. `None`: its start time
+    /// could not be read.
+    Unheld(Option<u64>),
 }
 
 impl ProcessGroup {
@@ -41,8 +43,16 @@ impl ProcessGroup {
             Opened::Nobody => Leader::Reaped,
             Opened::Thread => Leader::Reaped,
             Opened::NoRoom(e) => return Err(e),
-            Opened::Unsupported if is_nobody(pgid) => Leader::Reaped,
-            Opened::Unsupported => Leader::Unheld(ProcessId::of(pgid.get()).unwrap_or(None)),
+            Opened::Unsupported => return ProcessGroup::open_unheld(pgid),
+        };
+        Ok(ProcessGroup { pgid, leader })
+    }
+
+    /// As [`ProcessGroup::open`], and keeps no descriptor.
+    pub(crate) fn open_unheld(pgid: Pid) -> io::Result<ProcessGroup> {
+        let leader = match is_nobody(pgid) {
+            true => Leader::Reaped,
+            false => Leader::Unheld(start_time_of(pgid)),
         };
         Ok(ProcessGroup { pgid, leader })
     }
@@ -53,10 +63,10 @@ impl ProcessGroup {
         match &self.leader {
             Leader::Held(fd) => was_reaped(fd.as_fd()) && !is_nobody(self.pgid),
             Leader::Reaped => !is_nobody(self.pgid),
-            Leader::Unheld(then) => match ProcessId::of(self.pgid.get()) {
-                Ok(Some(now)) => then.is_some_and(|then| !then.is_same(&now)),
-                Ok(None) | Err(_) => false,
-            },
+            Leader::Unheld(then) => {
+                let times = then.zip(start_time_of(self.pgid));
+                times.is_some_and(|(then, now)| then != now)
+            }
         }
     }
 
@@ -86,10 +96,7 @@ impl ProcessGroup {
         match &self.leader {
             Leader::Held(fd) => !was_reaped(fd.as_fd()),
             Leader::Reaped => false,
-            Leader::Unheld(then) => match ProcessId::of(self.pgid.get()) {
-                Ok(Some(now)) => then.is_some_and(|then| then.is_same(&now)),
-                Ok(None) | Err(_) => false,
-            },
+            Leader::Unheld(then) => then.is_some() && *then == start_time_of(self.pgid),
         }
     }
 
@@ -110,6 +117,14 @@ impl ProcessGroup {
         };
         unless_nobody(sent)
     }
+}
+
+/// `None`: no process has the pid, or /proc does not tell.
+fn start_time_of(pid: Pid) -> Option<u64> {
+    let proc = Proc::open().ok()?;
+    let mut buf = Vec::new();
+    let stat = proc.process(pid).stat(&mut buf).ok()??;
+    Some(stat.start_time)
 }
 
 /// A number that names a group or session, and when it was last seen to do so. The kernel gives a

@@ -31,13 +31,13 @@ impl FileSystem {
     }
 }
 
-/// statfs(2): whether `path` lies in such a file system.
-pub(crate) fn is_in(path: &CStr, expected: FileSystem) -> io::Result<bool> {
+/// statfs(2): the file system that `path` lies in.
+pub(crate) fn file_system_of(path: &CStr) -> io::Result<FileSystem> {
     let mut fs = MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: a NUL-terminated path, and `fs` is valid for writes.
     retry(|| check(unsafe { libc::statfs(path.as_ptr(), fs.as_mut_ptr()) }))?;
     // SAFETY: filled by the successful statfs.
-    Ok(FileSystem::of(&unsafe { fs.assume_init() }) == expected)
+    Ok(FileSystem::of(&unsafe { fs.assume_init() }))
 }
 
 /// fstatfs(2).
@@ -58,6 +58,10 @@ pub(super) fn magic(fs: &libc::statfs) -> u64 {
     let wide = fs.f_type as u64;
     wide & 0xffff_ffff
 }
+
+/// The descriptor that stands for the working directory. Absolute paths do not begin there.
+// SAFETY: AT_FDCWD is no descriptor that can be closed, and it is not -1.
+pub(crate) const CWD: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) };
 
 /// openat(2) of a directory, to open other files relative to it.
 pub(crate) fn open_directory(path: &CStr) -> io::Result<OwnedFd> {

@@ -267,8 +267,9 @@ impl<'w> Targets<'w> {
         });
     }
 
-    /// /proc. Without it no process can be found.
+    /// /proc, with descriptors to read it. Without it no process can be found.
     pub(crate) fn proc(&mut self) -> Result<&Proc> {
+        while !self.proc.get().is_none_or(Proc::save_descriptors) && self.make_room() {}
         match self.proc.get() {
             Some(proc) => Ok(proc),
             // The second attempt returns the reason.
@@ -284,14 +285,45 @@ impl<'w> Targets<'w> {
         partial.map_err(|e| Error::io("read /proc/thread-self/mounts", e))
     }
 
+    /// Makes an attempt that needs a descriptor. If none is free, targets are parked for it, and then
+    /// the spare ones of /proc are closed.
+    pub(crate) fn with_room<T>(
+        &mut self,
+        mut attempt: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            match attempt() {
+                Err(e) if proc::is_no_room(&e) && self.make_room() => {}
+                Err(e) if proc::is_no_room(&e) => {
+                    let proc = self.proc.get().ok_or(e)?;
+                    return proc.with_room(attempt);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// The identity of the process that has this number now.
+    pub(crate) fn identify(&mut self, pid: Pid) -> io::Result<Option<ProcessId>> {
+        loop {
+            let proc = self.proc.get().ok_or(io::ErrorKind::Unsupported)?;
+            match PidRef::identified(pid, proc) {
+                Err(e) if proc::is_no_room(&e) && self.make_room() => {}
+                found => return Ok(found?.map(|(_, id)| id)),
+            }
+        }
+    }
+
     /// Opens a group, so that a later one of the same number is told from it.
     pub(crate) fn open_group(&mut self, pgid: Pid) -> Result<ProcessGroup> {
-        loop {
-            match ProcessGroup::open(pgid) {
-                Err(e) if proc::is_no_room(&e) && self.make_room() => {}
-                opened => {
-                    return opened.map_err(|e| Error::io(format!("pin group {}", pgid.get()), e));
-                }
+        let failed = |e| Error::io(format!("pin group {}", pgid.get()), e);
+        match ProcessGroup::open(pgid) {
+            // The pidfds of groups stay open. So each must leave room for that of a target.
+            Ok(group) if self.proc()?.has_room() => Ok(group),
+            Err(e) if !proc::is_no_room(&e) => Err(failed(e)),
+            Ok(_) | Err(_) => {
+                self.proc()?;
+                ProcessGroup::open_unheld(pgid).map_err(failed)
             }
         }
     }

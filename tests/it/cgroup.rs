@@ -21,6 +21,8 @@ impl Cgroup {
             return None;
         };
         let dir = root.join(format!("process-kill-{}-{test}", std::process::id()));
+        // An earlier run that was killed may have left it.
+        let _ = fs::remove_dir(&dir);
         if let Err(e) = fs::create_dir(&dir) {
             println!("skipped: {test} cannot make {}: {e}", dir.display());
             return None;

@@ -261,9 +261,9 @@ fn no_list_is_short_for_want_of_descriptors() {
         full.pop().expect("a few descriptors are enough");
         let before = full.len();
         enough = true;
-        for (answer, complete) in finders(root).into_iter().zip(&complete) {
+        for (index, (answer, complete)) in finders(root).into_iter().zip(&complete).enumerate() {
             match answer {
-                Ok(list) => assert_eq!(&list, complete, "{before} taken"),
+                Ok(list) => assert_eq!(&list, complete, "finder {index}, {before} taken"),
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::Io);
                     enough = false;

@@ -32,6 +32,7 @@ mod recycled;
 mod refusal;
 mod registry;
 mod respawn;
+mod scarce;
 mod searches;
 mod shown;
 mod strangers;
