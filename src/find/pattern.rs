@@ -6,7 +6,7 @@ use std::io;
 use super::super::error::{Error, Result};
 use super::super::proc::{self, Proc, Reading, Stat, Text};
 use super::super::sys::{self, Pid};
-use super::pattern_bounds::{DEEPEST, LARGEST, is_bounded};
+use super::pattern_bounds::{Bounds, is_bounded};
 
 /// The processes whose command line matches a POSIX extended regular expression (regex(7)),
 /// ascending, without the caller: the answer of `pgrep -f`, without running it.
@@ -29,9 +29,9 @@ use super::pattern_bounds::{DEEPEST, LARGEST, is_bounded};
 /// # Errors
 /// `Pattern`: empty; with a NUL; refused by regcomp(3), whose words are in the text; or so large
 /// that regcomp could overflow the stack or exhaust the memory: more than 8192 characters with its
-/// intervals written out, with 64 for an anchor and 256 for `\b`, or parentheses 256 deep. A
-/// pattern without metacharacters may have any length. `Proc`: /proc cannot be used. `Io`: reading
-/// it failed.
+/// intervals written out, with 64 for an anchor and 256 for `\b`, or parentheses 256 deep. With
+/// musl: more than 4096, with 2 for each byte in brackets (4 if negated). A pattern without
+/// metacharacters may have any length. `Proc`: /proc cannot be used. `Io`: reading it failed.
 ///
 /// ```
 /// let mut child = std::process::Command::new("sleep").arg("61.5").spawn()?;
@@ -98,9 +98,11 @@ impl Pattern {
         if !pattern.contains(METACHARACTERS) {
             return Ok(Pattern::Literal(text));
         }
-        if !is_bounded(pattern.as_bytes()) {
+        const BOUNDS: Bounds = Bounds::HERE;
+        if !is_bounded(pattern.as_bytes(), BOUNDS) {
             return Err(Error::pattern(format!(
-                "larger than {LARGEST} with its repeats written out, or nested deeper than {DEEPEST}"
+                "larger than {} with its repeats written out, or nested deeper than {}",
+                BOUNDS.largest, BOUNDS.deepest
             )));
         }
         let words = |words| Error::pattern(format!("{pattern}: {words}"));
