@@ -20,7 +20,9 @@ use super::pattern_bounds::{Bounds, is_bounded};
 /// exited, a live thread has the command line. The empty pattern is refused.
 ///
 /// These are the same: what the caller may not read is left out, and the locale of the calling
-/// program (setlocale(3)) decides what a character is.
+/// program (setlocale(3)) decides what a character is. With musl and a UTF-8 locale, a byte that is
+/// no character is taken as U+FFFD. Each C library refuses other patterns: musl has no `{,2}` and no
+/// collating symbols.
 ///
 /// Do not take patterns from strangers: nested repeats, anchors in a row and back-references can
 /// take regcomp(3) and regexec(3) very long. If a process is stuck in the kernel while it holds its
