@@ -168,6 +168,11 @@ fn pgrep_says_the_same() {
             Some(_) => {}
         }
         let expected = pgrep(&pattern, &pids);
+        // This pgrep may use glibc, and each libc refuses other patterns: musl has no `{,2}` and no
+        // collating symbols, glibc no `$?`.
+        if cfg!(target_env = "musl") && found.is_none() != expected.is_none() {
+            continue;
+        }
         assert_eq!(found, expected, "{pattern:?}, seed {SEED:#x}, {lines:?}");
     }
     assert!(telling > 100 && refused > 15, "{telling} {refused}");
