@@ -6,7 +6,7 @@ use std::io;
 use super::super::error::{Error, Result};
 use super::super::proc::{self, Proc, Reading, Stat, Text};
 use super::super::sys::{self, Pid};
-use super::pattern_bounds::{DEEPEST, LARGEST, is_bounded};
+use super::pattern_bounds::{Bounds, is_bounded};
 
 /// The processes whose command line matches a POSIX extended regular expression (regex(7)),
 /// ascending, without the caller: the answer of `pgrep -f`, without running it.
@@ -23,7 +23,9 @@ use super::pattern_bounds::{DEEPEST, LARGEST, is_bounded};
 /// exited, a live thread has the command line. The empty pattern is refused.
 ///
 /// These are the same: what the caller may not read is left out, and the locale of the calling
-/// program (setlocale(3)) decides what a character is.
+/// program (setlocale(3)) decides what a character is. With musl and a UTF-8 locale, a byte that is
+/// no character is taken as U+FFFD. Each C library refuses other patterns: musl has no `{,2}` and no
+/// collating symbols.
 ///
 /// Do not take patterns from strangers: nested repeats, anchors in a row and back-references can
 /// take regcomp(3) and regexec(3) very long. If a process is stuck in the kernel while it holds its
@@ -32,9 +34,9 @@ use super::pattern_bounds::{DEEPEST, LARGEST, is_bounded};
 /// # Errors
 /// `Pattern`: empty; with a NUL; refused by regcomp(3), whose words are in the text; or so large
 /// that regcomp could overflow the stack or exhaust the memory: more than 8192 characters with its
-/// intervals written out, with 64 for an anchor and 256 for `\b`, or parentheses 256 deep. A
-/// pattern without metacharacters may have any length. `Proc`: /proc cannot be used. `Io`: reading
-/// it failed.
+/// intervals written out, with 64 for an anchor and 256 for `\b`, or parentheses 256 deep. With
+/// musl: more than 4096, with 2 for each byte in brackets (4 if negated). A pattern without
+/// metacharacters may have any length. `Proc`: /proc cannot be used. `Io`: reading it failed.
 ///
 /// ```
 /// let mut child = std::process::Command::new("sleep").arg("61.5").spawn()?;
@@ -101,9 +103,11 @@ impl Pattern {
         if !pattern.contains(METACHARACTERS) {
             return Ok(Pattern::Literal(text));
         }
-        if !is_bounded(pattern.as_bytes()) {
+        const BOUNDS: Bounds = Bounds::HERE;
+        if !is_bounded(pattern.as_bytes(), BOUNDS) {
             return Err(Error::pattern(format!(
-                "larger than {LARGEST} with its repeats written out, or nested deeper than {DEEPEST}"
+                "larger than {} with its repeats written out, or nested deeper than {}",
+                BOUNDS.largest, BOUNDS.deepest
             )));
         }
         let words = |words| Error::pattern(format!("{pattern}: {words}"));

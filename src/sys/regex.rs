@@ -29,7 +29,23 @@ impl Regex {
 
     /// Whether it matches anywhere in `subject`. `REG_ESPACE` and other failures are errors, not
     /// "no".
+    #[cfg(not(target_env = "musl"))]
     pub(crate) fn is_match(&self, subject: &CStr) -> io::Result<bool> {
+        self.exec(subject)
+    }
+
+    /// In a UTF-8 locale musl's regexec gives up at a byte that is no character, and says "no". Such
+    /// a byte must not hide the process, so it is shown as U+FFFD.
+    #[cfg(target_env = "musl")]
+    pub(crate) fn is_match(&self, subject: &CStr) -> io::Result<bool> {
+        if subject.to_str().is_err() && is_utf8_locale() {
+            let shown = subject.to_string_lossy().into_owned();
+            return self.exec(&std::ffi::CString::new(shown)?);
+        }
+        self.exec(subject)
+    }
+
+    fn exec(&self, subject: &CStr) -> io::Result<bool> {
         // SAFETY: compiled by regcomp and not yet freed; the subject is NUL-terminated; with
         // REG_NOSUB no match array is written.
         match unsafe { libc::regexec(&self.0, subject.as_ptr(), 0, std::ptr::null_mut(), 0) } {
@@ -38,6 +54,15 @@ impl Regex {
             _ => Err(io::ErrorKind::OutOfMemory.into()),
         }
     }
+}
+
+/// Whether setlocale(3) or uselocale(3) has chosen a UTF-8 locale for this thread.
+#[cfg(target_env = "musl")]
+fn is_utf8_locale() -> bool {
+    // SAFETY: an integer. The text is NUL-terminated, and is read at once, before another call can
+    // change it.
+    let codeset = unsafe { CStr::from_ptr(libc::nl_langinfo(libc::CODESET)) };
+    codeset == c"UTF-8"
 }
 
 impl Drop for Regex {

@@ -1,125 +1,330 @@
 //! Kills processes with all their descendants, and names the survivors and their reasons.
 //! `cargo run --example killtree -- --help`
 
+use std::collections::{BTreeMap, HashSet};
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use process_kill::{Error, ErrorKind, Kill, Outcome, Report, Result, pids_matching};
+use lexopt::prelude::*;
+use nix::sys::signal::Signal;
+use process_kill::{Coverage, Error, ErrorKind, Kill, ProcessId, Report, Result, Survivor};
 
 const HELP: &str = "\
 Kills processes with all their descendants and verifies that they are gone.
 
-Usage: killtree PID
-       killtree [--] PATTERN
+Usage: killtree [OPTION].. PID
+       killtree [OPTION].. --group PGID | --pattern RE | --directory DIR | --port N
 
-PATTERN is a POSIX extended regular expression, matched against whole command
-lines as by pgrep -f. killtree itself and its ancestors are never meant, such as
-a shell that has the pattern in its own command line.
+  PID              this process
+  --group PGID     the members of this process group
+  --pattern RE     command lines that match, as for pgrep -f, until none matches
+  --directory DIR  what works in DIR, runs from it or names it, until nothing does
+  --port N         what listens on this TCP port, until nothing does
 
-Each tree is stopped before it is killed, so that nothing is forked past the
-kill, and the pattern is searched again until nothing matches any more.
+  --signal NAME|N  the first signal (default TERM)
+  --grace SECONDS  how long to wait before SIGKILL (default 5; 0: SIGKILL at once)
+  --at-most N      send nothing if more processes are found (default 100)
+  --dry-run        send nothing, print what would be killed as a tree
+  --json           print one JSON object
+
+killtree and its ancestors are never killed, such as a shell that has the pattern in
+its own command line.
 
 Exit status: 0 all verified gone, or there was nothing to kill
-             1 somebody survived, or it could not be told; standard error says who and why
-             2 bad usage; nothing was killed
+             1 some are not gone; the message says which, and why
+             2 bad usage, or a target that is never killed; nothing was sent
+             3 all that were found are gone, but new ones may be left
+             4 more than --at-most were found; nothing was sent
+             5 a system call failed, or /proc cannot be used
 ";
 
-/// The time limit, if new processes match again and again.
-const PATIENCE: Duration = Duration::from_secs(10);
+enum Target {
+    Pid(u32),
+    Group(u32),
+    Pattern(String),
+    Directory(PathBuf),
+    Port(u16),
+}
+
+struct Options {
+    target: Target,
+    how: Kill,
+    at_most: usize,
+    is_dry_run: bool,
+    as_json: bool,
+}
+
+/// The exit status and what is printed.
+struct Said {
+    status: u8,
+    message: Option<String>,
+    lines: Vec<Line>,
+}
+
+/// What became of a process. In a dry run: its command line.
+struct Line {
+    pid: u32,
+    depth: usize,
+    text: String,
+}
+
+impl Said {
+    fn new(status: u8, message: Option<String>, lines: Vec<Line>) -> Said {
+        Said {
+            status,
+            message,
+            lines,
+        }
+    }
+
+    fn json(&self) -> String {
+        let status = self.status;
+        let lines: Vec<String> = self.lines.iter().map(Line::json).collect();
+        let lines = lines.join(",");
+        let message = self.message.as_deref().map_or("null".into(), quoted);
+        format!(r#"{{"status":{status},"message":{message},"processes":[{lines}]}}"#) + "\n"
+    }
+}
+
+impl Line {
+    fn new(pid: u32, depth: usize, text: String) -> Line {
+        Line { pid, depth, text }
+    }
+
+    fn plain(&self) -> String {
+        let text = self.text.replace(char::is_control, "?");
+        format!("{:1$}{2} {text}\n", "", 2 * self.depth, self.pid)
+    }
+
+    fn json(&self) -> String {
+        let (pid, depth, text) = (self.pid, self.depth, quoted(&self.text));
+        format!(r#"{{"pid":{pid},"depth":{depth},"text":{text}}}"#)
+    }
+}
 
 fn main() -> ExitCode {
-    let args: Option<Vec<String>> = std::env::args_os()
-        .skip(1)
-        .map(|arg| arg.into_string().ok())
-        .collect();
-    let args: Vec<&str> = match &args {
-        Some(args) => args.iter().map(String::as_str).collect(),
-        None => return usage("arguments must be UTF-8"),
+    let options = match parse() {
+        Ok(Some(options)) => options,
+        Ok(None) => return say(HELP, 0),
+        Err(e) => {
+            eprintln!("killtree: {e}\nTry killtree --help.");
+            return ExitCode::from(2);
+        }
     };
-    let killed = match args[..] {
-        ["-h" | "--help"] => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        ["--", pattern] => kill_matching(pattern),
-        [option] if option.starts_with('-') => return usage(&format!("no such option: {option}")),
-        [pid] if pid.bytes().all(|b| b.is_ascii_digit()) && !pid.is_empty() => match pid.parse() {
-            Ok(pid) => kill_pid(pid),
-            Err(_) => return usage(&format!("{pid} is not a process number")),
-        },
-        [pattern] => kill_matching(pattern),
-        _ => return usage("one pid or one pattern is wanted"),
+    let said = match plan(&options) {
+        Err(e) => judge(&[Err(e)]),
+        Ok(plan) if options.is_dry_run => plan,
+        Ok(plan) => judge(&watching(&plan.lines, || kill(&options))),
     };
-    match killed {
-        Ok(code) => code,
-        Err(e) => failed(&e),
+    if let Some(message) = &said.message {
+        eprintln!("killtree: {message}");
+    }
+    let text = match options.as_json {
+        true => said.json(),
+        false => said.lines.iter().map(Line::plain).collect(),
+    };
+    say(&text, said.status)
+}
+
+/// `None`: help is wanted.
+fn parse() -> std::result::Result<Option<Options>, lexopt::Error> {
+    let (mut targets, mut how, mut at_most) = (Vec::new(), Kill::graceful(), 100);
+    let (mut is_dry_run, mut as_json) = (false, false);
+    let mut args = lexopt::Parser::from_env();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Value(pid) => targets.push(Target::Pid(pid.parse()?)),
+            Long("group") => targets.push(Target::Group(args.value()?.parse()?)),
+            Long("pattern") => targets.push(Target::Pattern(args.value()?.string()?)),
+            Long("directory") => targets.push(Target::Directory(args.value()?.into())),
+            Long("port") => targets.push(Target::Port(args.value()?.parse()?)),
+            Long("signal") => how = how.first_signal(args.value()?.parse_with(signal)?),
+            Long("grace") => how = how.grace(Duration::from_secs(args.value()?.parse()?)),
+            Long("at-most") => at_most = args.value()?.parse()?,
+            Long("dry-run") => is_dry_run = true,
+            Long("json") => as_json = true,
+            Short('h') | Long("help") => return Ok(None),
+            unknown => return Err(unknown.unexpected()),
+        }
+    }
+    let [target] = <[Target; 1]>::try_from(targets).map_err(|_| "one target is wanted")?;
+    Ok(Some(Options {
+        target,
+        how: how.at_most(at_most),
+        at_most,
+        is_dry_run,
+        as_json,
+    }))
+}
+
+fn signal(text: &str) -> std::result::Result<i32, &'static str> {
+    let name = format!("SIG{}", text.strip_prefix("SIG").unwrap_or(text));
+    let number = name.parse().map(|signal: Signal| signal as i32);
+    match number.ok().or_else(|| text.parse().ok()) {
+        Some(number @ 1..=64) => Ok(number),
+        _ => Err("no signal has that name or number"),
     }
 }
 
-fn kill_pid(pid: u32) -> Result<ExitCode> {
-    if say_gone(&Kill::now().tree(pid)?) == 0 {
-        println!("no process {pid}: nothing to kill");
+fn kill(Options { target, how, .. }: &Options) -> Vec<Result<Report>> {
+    match target {
+        Target::Pid(pid) => vec![how.tree(*pid)],
+        Target::Group(pgid) => vec![how.jobs(&[*pgid])],
+        Target::Directory(dir) => vec![how.directory(dir)],
+        Target::Pattern(pattern) => with_descendants(how, |how| how.matching(pattern)),
+        Target::Port(port) => with_descendants(how, |how| how.port(*port)),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-/// Kills again and again, until nothing is left to kill.
-fn kill_matching(pattern: &str) -> Result<ExitCode> {
-    let until = Instant::now() + PATIENCE;
-    let (mut first, mut error) = (true, None);
-    loop {
-        let mut count = 0;
-        for pid in pids_matching(pattern)? {
-            match Kill::now().tree(pid) {
-                Ok(report) => count += say_gone(&report),
-                // The process is an ancestor of this program.
-                Err(e) if e.kind() == ErrorKind::Refused => {}
-                // The others are killed in spite of this error.
-                Err(e) => error = error.or(Some(e)),
+/// Kills the trees of what a search finds, and then what it still finds.
+fn with_descendants(how: &Kill, search: impl Fn(&Kill) -> Result<Report>) -> Vec<Result<Report>> {
+    // With no room for any, the error lists what was found. Their identities never hit a successor.
+    let found = match search(&how.clone().at_most(0)) {
+        Err(e) if e.kind() == ErrorKind::TooMany => e,
+        result => return vec![result],
+    };
+    let roots: Vec<_> = found.survivors().iter().filter_map(Survivor::id).collect();
+    match how.trees(&roots) {
+        Ok(report) => vec![Ok(report), search(how)],
+        failed => vec![failed],
+    }
+}
+
+/// Runs `kill`. On a terminal a line says meanwhile how many are left.
+fn watching<T>(found: &[Line], kill: impl FnOnce() -> T) -> T {
+    const ERASE: &str = "\r\x1b[K";
+    if !std::io::stderr().is_terminal() {
+        return kill();
+    }
+    let (done, ended) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let begun = Instant::now();
+            while ended.recv_timeout(Duration::from_millis(200)) == Err(RecvTimeoutError::Timeout) {
+                let is_left = |line: &&Line| !process_kill::is_gone(line.pid).unwrap_or(false);
+                let left = found.iter().filter(is_left).count();
+                let time = begun.elapsed().as_secs();
+                eprint!("{ERASE}{left} of {} left after {time} s", found.len());
             }
+            eprint!("{ERASE}");
+        });
+        let result = kill();
+        drop(done);
+        result
+    })
+}
+
+fn judge(results: &[Result<Report>]) -> Said {
+    let error = results.iter().find_map(|result| result.as_ref().err());
+    let (mut lines, mut message) = (Vec::new(), error.map(in_full));
+    for result in results {
+        let Some(report) = result.as_ref().map_or_else(Error::report, Some) else {
+            continue;
+        };
+        lines.extend(
+            report
+                .iter()
+                .map(|(pid, how)| Line::new(pid, 0, format!("{how:?}"))),
+        );
+        if report.coverage() != Coverage::Exact && error.is_none() {
+            message = Some("all that were found are gone, but one may have been missed".into());
         }
-        match error {
-            Some(e) => return Err(e),
-            None if count == 0 && first => println!("nothing matches {pattern:?}: nothing to kill"),
-            None => {}
+    }
+    let survivors = error.map_or(&[][..], Error::survivors).iter();
+    lines.extend(survivors.map(|s| Line::new(s.pid(), 0, s.reason().to_string())));
+    let status = match error.map(Error::kind) {
+        None => 0,
+        Some(ErrorKind::Survivors) => 1,
+        Some(ErrorKind::Refused | ErrorKind::Pattern) => 2,
+        Some(ErrorKind::Unproven) => 3,
+        Some(ErrorKind::TooMany) => 4,
+        Some(_) => 5,
+    };
+    Said::new(status, message, lines)
+}
+
+/// What a kill would find now. Sends nothing.
+fn plan(options: &Options) -> Result<Said> {
+    let roots = match &options.target {
+        Target::Pid(pid) => ProcessId::of(*pid)?.map_or_else(Vec::new, |id| vec![id.pid()]),
+        Target::Group(pgid) => process_kill::pids_in_group(*pgid)?,
+        Target::Pattern(pattern) => process_kill::pids_matching(pattern)?,
+        Target::Directory(dir) => process_kill::pids_in_directory(dir)?,
+        Target::Port(port) => process_kill::pids_listening_on(*port)?,
+    };
+    let mut live = Live::new();
+    process_kill::processes_where(|p| {
+        if p.state() != 'Z' || p.threads() > 1 {
+            let command = p.command_line().unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).into_owned();
+            live.insert(p.pid(), (p.parent(), p.session(), command));
         }
-        if count == 0 {
-            return Ok(ExitCode::SUCCESS);
+        false
+    })?;
+    let parent = |pid: &u32| live.get(pid).map(|&(parent, ..)| parent);
+    let ancestors = std::iter::successors(Some(std::process::id()), parent);
+    let mut seen: HashSet<u32> = ancestors.chain([1]).collect();
+    if matches!(options.target, Target::Pid(_) | Target::Group(_)) {
+        if let Some(pid) = roots.iter().find(|pid| seen.contains(pid)) {
+            let message = format!("refused: {pid} is init, killtree or one of its ancestors");
+            return Ok(Said::new(2, Some(message), Vec::new()));
         }
-        if Instant::now() > until {
-            eprintln!("killtree: new ones keep coming from outside of what is to be killed");
-            return Ok(ExitCode::FAILURE);
-        }
-        (first, error) = (false, None);
+    }
+    let mut lines = Vec::new();
+    for root in roots {
+        walk(root, 0, &live, &mut seen, &mut lines);
+    }
+    Ok(match lines.len() > options.at_most {
+        true => Said::new(
+            4,
+            Some(format!("more than {} found", options.at_most)),
+            lines,
+        ),
+        false => Said::new(0, None, lines),
+    })
+}
+
+/// Parent, session and command line of each live process.
+type Live = BTreeMap<u32, (u32, u32, String)>;
+
+/// Lists a process, its children, and what is left of the session that it leads.
+fn walk(pid: u32, depth: usize, live: &Live, seen: &mut HashSet<u32>, lines: &mut Vec<Line>) {
+    if !seen.insert(pid) {
+        return;
+    }
+    if let Some((.., command)) = live.get(&pid) {
+        lines.push(Line::new(pid, depth, command.clone()));
+    }
+    let children = live.iter().filter(|&(_, &(parent, ..))| parent == pid);
+    let session = live.iter().filter(|&(_, &(_, session, _))| session == pid);
+    for (&next, _) in children.chain(session) {
+        walk(next, depth + 1, live, seen, lines);
     }
 }
 
-/// The number of processes that were killed.
-fn say_gone(report: &Report) -> usize {
-    let killed = report.pids(Outcome::Killed);
-    for pid in &killed {
-        println!("{pid} is gone");
-    }
-    killed.len()
+/// A JSON string.
+fn quoted(text: &str) -> String {
+    let escaped = text.chars().map(|c| match c {
+        '"' | '\\' => format!("\\{c}"),
+        c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    });
+    format!("\"{}\"", escaped.collect::<String>())
 }
 
-fn failed(error: &Error) -> ExitCode {
-    match error.kind() {
-        ErrorKind::Pattern | ErrorKind::Refused => return usage(&error.to_string()),
-        ErrorKind::Survivors => {
-            if let Some(report) = error.report() {
-                say_gone(report);
-            }
-            for survivor in error.survivors() {
-                eprintln!("killtree: survived: {survivor}");
-            }
-        }
-        _ => eprintln!("killtree: {error}"),
+/// With the error of the system call.
+fn in_full(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
     }
-    ExitCode::FAILURE
 }
 
-fn usage(why: &str) -> ExitCode {
-    eprintln!("killtree: {why}\nTry killtree --help.");
-    ExitCode::from(2)
+/// A reader that is gone does not change what was killed, so the status is kept.
+fn say(text: &str, status: u8) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::from(status)
 }

@@ -168,6 +168,11 @@ fn pgrep_says_the_same() {
             Some(_) => {}
         }
         let expected = pgrep(&pattern, &pids);
+        // This pgrep may use glibc, and each libc refuses other patterns: musl has no `{,2}` and no
+        // collating symbols, glibc no `$?`.
+        if cfg!(target_env = "musl") && found.is_none() != expected.is_none() {
+            continue;
+        }
         assert_eq!(found, expected, "{pattern:?}, seed {SEED:#x}, {lines:?}");
     }
     assert!(telling > 100 && refused > 15, "{telling} {refused}");
@@ -518,7 +523,7 @@ fn no_pattern_overflows_the_stack_or_exhausts_the_memory() {
     };
     // Each shape makes a pattern of a number of parts. The largest accepted number is found by
     // halving.
-    let shapes: [&dyn Fn(usize) -> String; 26] = [
+    let shapes: [&dyn Fn(usize) -> String; 31] = [
         &|n| "$".repeat(n),
         &|n| "\\b".repeat(n),
         &|n| "(a|\\b)".repeat(n),
@@ -545,6 +550,11 @@ fn no_pattern_overflows_the_stack_or_exhausts_the_memory() {
         &|n| nested("(", "a?", ")?", n),
         &|n| nested("(", "a", ")+", n),
         &|n| nested("(a?", "()", "|b?)?", n),
+        &|n| "[ab]?[^bc]?".repeat(n),
+        &|n| format!("[{}]?", "ab".repeat(100)).repeat(n),
+        &|n| format!("({}a)*", "a|".repeat(n)),
+        &|n| format!("[{}]{}", "a".repeat(n), "|".repeat(n)),
+        &|n| format!("({}a)+", "b?c?".repeat(n)),
     ];
     for shape in shapes {
         let (mut taken_at, mut refused_at) = (1, 20_000);
@@ -560,6 +570,13 @@ fn no_pattern_overflows_the_stack_or_exhausts_the_memory() {
             }
         }
         assert!(taken_at > 5, "{:.40}", shape(taken_at));
+    }
+    // musl makes an alternative of each member.
+    for members in [1000, 2000, 10_000, 100_000] {
+        let found = taken(format!("[{}]{{60}}", "ab".repeat(members / 2)));
+        assert!(found.is_none_or(|found| found == [victim.pid()]));
+        let found = taken(format!("[{}]", "ab".repeat(members / 2)));
+        assert!(found.is_none_or(|found| found == [victim.pid()]));
     }
     // In KiB (proc_pid_status(5)).
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

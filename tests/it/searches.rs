@@ -12,7 +12,9 @@ use process_kill::{Error, ErrorKind, Kill, Outcome, Reason, Report, pids_listeni
 use tempfile::TempDir;
 
 use super::aim::{at, naming, sorted, ways};
-use super::fixture::{Victim, alone, copy_stubborn, is_root, outcomes, patient, reasons, stubborn};
+use super::fixture::{
+    Victim, alone, copy_stubborn, eventually, is_root, outcomes, patient, reasons, stubborn,
+};
 use super::tree::unmoved;
 
 /// A PID namespace in which the test has an ancestor in addition to init. Root only.
@@ -467,6 +469,12 @@ fn a_server_that_is_started_again_loses() {
             let mut command = stubborn(spec);
             command.stderr(Stdio::from(OwnedFd::from(listener)));
             let mut server = Victim::spawn(command);
+            // The first of a pair is ready before it starts the second.
+            eventually("there are two", || {
+                !process_kill::descendant_pids(server.pid())
+                    .unwrap()
+                    .is_empty()
+            });
             let report = kill.port(port).unwrap();
             assert!(report.len() >= 2, "{spec}");
             drop(TcpListener::bind(("127.0.0.1", port)).unwrap());
