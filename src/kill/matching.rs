@@ -112,6 +112,8 @@ struct Search<M> {
     since: Newest,
     /// How the trees were closed, all freezes together.
     trees: Proof,
+    /// A process matched that was there before the first signal, and would have been one too many.
+    was_limited: bool,
 }
 
 /// What is looked for.
@@ -184,6 +186,7 @@ impl<M: Seek> Search<M> {
             kin: Kin::default(),
             since: Newest::UNKNOWN,
             trees: Proof::EXACT,
+            was_limited: false,
         }
     }
 
@@ -209,8 +212,12 @@ impl<M: Seek> Search<M> {
             }
             // The number may have gone to another process since, so the held process must match
             // too.
-            let added = targets.add_found(pid, |_, proc| {
-                Ok(self.seek.matches(pid, proc)? == Match::Yes)
+            let full = targets.full_since();
+            let added = targets.add_found(pid, |stat, proc| {
+                let is_match = self.seek.matches(pid, proc)? == Match::Yes;
+                let is_too_many = full.is_some_and(|sent| !stat.may_have_started_since(sent));
+                self.was_limited |= is_match && is_too_many;
+                Ok(is_match && !is_too_many)
             })?;
             is_new |= added == Added::New;
             self.met_newcomer |= match added {
@@ -225,7 +232,10 @@ impl<M: Seek> Search<M> {
             };
         }
         self.has_searched = true;
-        Ok(is_new)
+        match targets.exceeded() {
+            Some(most) => Err(targets.too_many(most)),
+            None => Ok(is_new),
+        }
     }
 
     /// Stops all that are found, until nothing new is found.
@@ -267,8 +277,10 @@ impl<M: Seek> Search<M> {
         }
     }
 
-    fn has_orphan(&self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<bool> {
+    /// Whether a process may be left that was found, or that is an orphan of one.
+    fn has_left(&self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<bool> {
         match M::WITH_DESCENDANTS {
+            _ if self.was_limited => Ok(true),
             true => retry(deadline, || self.kin.may_have_missed(targets, self.since)),
             false => Ok(false),
         }
@@ -359,7 +371,7 @@ impl<M: Seek> Selection for Search<M> {
             self.kin.kill();
             targets.kill(deadline, Outcome::Exited);
             match retry(deadline, || self.prove_empty(targets, deadline))? {
-                Some(_) if self.has_orphan(targets, deadline)? => return Ok(Proof::NONE),
+                Some(_) if self.has_left(targets, deadline)? => return Ok(Proof::NONE),
                 Some(proof) => return self.as_far_as_seen(proof.and(self.trees), targets),
                 None if deadline.has_passed() => return Ok(Proof::NONE),
                 None => {}

@@ -206,6 +206,7 @@ impl Kill {
         if self.most < usize::MAX {
             let found = selection.find(targets, Deadline::after(SEARCH))?;
             self.check_count(targets, found)?;
+            targets.limit(self.most);
         }
         if !self.grace.is_zero() && self.first != SIGKILL {
             let latest = Deadline::after(self.grace.saturating_add(UNCOUNTED).min(SEARCH));
@@ -228,7 +229,10 @@ impl Kill {
                     break;
                 }
                 // What was forked meanwhile gets the first signal too. `kill` meets an error again.
-                found = selection.find(targets, deadline).unwrap_or(Found::NOTHING);
+                found = match selection.find(targets, deadline) {
+                    Err(e) if e.kind() == ErrorKind::TooMany => return Err(e),
+                    found => found.unwrap_or(Found::NOTHING),
+                };
                 if targets.len() == signalled {
                     break;
                 }
@@ -237,10 +241,14 @@ impl Kill {
         let deadline = Deadline::after(self.verify);
         // If something cannot be read now, the call is not complete. The known targets are killed
         // all the same.
-        Ok(selection.kill(targets, deadline).unwrap_or_else(|_| {
-            targets.kill(deadline, Outcome::Exited);
-            Proof::NONE
-        }))
+        match selection.kill(targets, deadline) {
+            Err(e) if e.kind() == ErrorKind::TooMany => Err(e),
+            Err(_) => {
+                targets.kill(deadline, Outcome::Exited);
+                Ok(Proof::NONE)
+            }
+            proof => proof,
+        }
     }
 }
 

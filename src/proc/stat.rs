@@ -111,6 +111,13 @@ impl<'a> Stat<'a> {
         Duration::from_secs(seconds) + Duration::from_millis(rest * 1000 / ticks)
     }
 
+    /// `moment` is a time since boot.
+    pub(crate) fn may_have_started_since(&self, moment: Duration) -> bool {
+        /// Start times are in clock ticks, rounded down.
+        const TICK: Duration = Duration::from_millis(10);
+        self.started().saturating_add(TICK) >= moment
+    }
+
     pub(crate) fn is_exiting(&self) -> bool {
         const PF_EXITING: u32 = 0x4;
         self.flags & PF_EXITING != 0

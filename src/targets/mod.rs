@@ -61,6 +61,10 @@ pub(crate) struct Targets<'w> {
     has_missed: bool,
     /// Until when a free descriptor is waited for; `None`: there always was one.
     room_by: Option<Deadline>,
+    /// How many processes may be hit. `None`: any number, or they are not counted yet.
+    most: Option<usize>,
+    /// When the first signal or stop was sent, as the time since boot.
+    sent: Option<Duration>,
     /// When SIGKILL was first sent.
     killed: Option<Instant>,
     wait: Box<dyn Wait + 'w>,
@@ -111,6 +115,8 @@ impl<'w> Targets<'w> {
             here: None,
             has_missed: false,
             room_by: None,
+            most: None,
+            sent: None,
             killed: None,
             wait: Box::new(wait),
         }
@@ -303,6 +309,30 @@ impl<'w> Targets<'w> {
         }
     }
 
+    /// From now on at most so many processes are hit that were there before the first signal.
+    pub(crate) fn limit(&mut self, most: usize) {
+        self.most = Some(most);
+    }
+
+    /// If as many are hit as may be: when the first signal was sent, as the time since boot.
+    pub(crate) fn full_since(&self) -> Option<Duration> {
+        let is_hit = |target: &&Target| {
+            !matches!(
+                target.state,
+                State::Refused(_) | State::Gone(Outcome::AlreadyGone)
+            )
+        };
+        let most = self.most?;
+        self.sent
+            .filter(|_| self.targets.iter().filter(is_hit).count() >= most)
+    }
+
+    /// The limit, if more were found before anything was sent.
+    pub(crate) fn exceeded(&self) -> Option<usize> {
+        self.most
+            .filter(|&most| self.sent.is_none() && self.all_live().count() > most)
+    }
+
     /// The identity of the process that has this number now.
     pub(crate) fn identify(&mut self, pid: Pid) -> io::Result<Option<ProcessId>> {
         loop {
@@ -425,9 +455,7 @@ impl<'w> Targets<'w> {
 
     /// Whether a process may have started since the call began.
     pub(crate) fn is_younger(&self, stat: &Stat<'_>) -> bool {
-        /// Start times are in clock ticks, rounded down.
-        const TICK: Duration = Duration::from_millis(10);
-        stat.started().saturating_add(TICK) >= self.began
+        stat.may_have_started_since(self.began)
     }
 
     /// Pauses until another thread may have closed a descriptor. False: the time for that is over. All

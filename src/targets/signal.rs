@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::report::{Outcome, Reason};
-use super::super::sys::{SIGCONT, SIGKILL};
+use super::super::sys::{self, SIGCONT, SIGKILL};
 use super::super::wait::{Backoff, Deadline, is_gone_by};
 use super::{AT_ONCE, State, Target, Targets};
 
@@ -78,6 +78,9 @@ impl Targets<'_> {
             is_sent = true;
             Ok(false)
         });
+        if is_sent && self.sent.is_none() {
+            self.sent = sys::since_boot().ok();
+        }
         if is_sent && signals.contains(&SIGKILL) {
             self.killed.get_or_insert_with(Instant::now);
         }

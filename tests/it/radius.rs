@@ -1,6 +1,10 @@
 //! The blast radius: if a search finds more than expected, nothing is sent.
 
-use process_kill::{ErrorKind, Kill, Outcome, ProcessId, Reason, Report};
+use std::time::Duration;
+
+use process_kill::{
+    Candidate, ErrorKind, Kill, Outcome, ProcessId, Reason, Report, processes_where,
+};
 
 use super::aim::{at, group, naming, of, sorted, ways};
 use super::cgroup::Cgroup;
@@ -140,4 +144,41 @@ fn the_gone_do_not_count_against_the_limit() {
     let report = patient().at_most(2).tree(family.pid()).unwrap();
     assert_eq!(report.pids(Outcome::Killed).len(), 2);
     dead.all_gone();
+}
+
+/// A process that was there from the start, and begins to match after the matches were counted.
+#[test]
+fn one_that_matches_later_is_not_hit_beyond_the_limit() {
+    let name = "one_that_matches_later_is_not_hit_beyond_the_limit";
+    if !is_root(name) || !alone!(one_that_matches_later_is_not_hit_beyond_the_limit in OWN_PIDS) {
+        return;
+    }
+    for (is_graceful, how) in [(false, patient()), (true, Kill::graceful())] {
+        let (mut first, mut later) = (Victim::start(""), Victim::start(""));
+        eventually("older than the call", || {
+            let is_old = |p: &Candidate<'_>| p.age().unwrap() > Duration::from_millis(100);
+            processes_where(|p| p.pid() == later.pid() && is_old(p)).unwrap() != []
+        });
+        for most in [0, 1] {
+            let mut scans = 0;
+            let error = unmoved(&[later.pid()], || {
+                how.clone().at_most(most).all_where(|candidate| {
+                    scans += u32::from(candidate.pid() == later.pid());
+                    // The first scan finds, the second one counts.
+                    let is_later = candidate.pid() == later.pid() && scans > 2;
+                    is_later || (most == 1 && candidate.pid() == first.pid())
+                })
+            });
+            match most {
+                0 if scans <= 2 => assert!(error.unwrap().is_empty()),
+                0 => assert_eq!(error.unwrap_err().kind(), ErrorKind::TooMany),
+                // A graceful kill searches once more before it sends anything.
+                _ if is_graceful => assert_eq!(error.unwrap_err().kind(), ErrorKind::TooMany),
+                _ => assert_eq!(error.unwrap_err().kind(), ErrorKind::Unproven),
+            }
+        }
+        assert!(later.answers());
+        first.let_go();
+        first.all_gone();
+    }
 }
