@@ -17,8 +17,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum ErrorKind {
     /// Not every target is gone: see [`Error::survivors`] and [`Error::report`].
     Survivors,
-    /// Every target that was found is gone, but it is not proven that all were found: new ones kept
-    /// coming until the deadline, or some cannot be seen. See [`Error::report`].
+    /// Every target that was found is gone, but it is not proven that all were found. New ones kept
+    /// coming until the deadline, or some cannot be seen, or a process is left that may be the child
+    /// of a target or a stranger's. See [`Error::report`].
     Unproven,
     /// More was found than [`Kill::at_most`](super::Kill::at_most) allows. Nothing was sent.
     /// [`Error::survivors`] lists what was found.

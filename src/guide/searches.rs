@@ -20,7 +20,7 @@
 //! |---|---|
 //! | `Ok`, [`Coverage::Exact`](super::super::Coverage::Exact) | All were found: nothing was born meanwhile, or only strangers were. |
 //! | `Ok`, [`Coverage::BestEffort`](super::super::Coverage::BestEffort) | All that were found are gone. The machine kept forking, as during a build, and several looks in a row found nothing new; or something could not be looked at. |
-//! | `Err`, [`ErrorKind::Unproven`](super::super::ErrorKind::Unproven) | All that were found are gone, and new ones kept coming until the time was up. |
+//! | `Err`, [`ErrorKind::Unproven`](super::super::ErrorKind::Unproven) | All that were found are gone. New ones kept coming until the time was up, or an orphan is left that may be a target's child or a stranger's. |
 //!
 //! ```
 //! use process_kill::{Coverage, Kill};
