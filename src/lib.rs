@@ -64,6 +64,24 @@
 //! (1) Only if the child is the caller's own, because then the caller made its group. In any other
 //! group an orphan may belong to a stranger. (2) Only after [`child::adopt_orphans`].
 //!
+//! # Cost
+//!
+//! Times on two cores of a shared machine, among 3000 idle processes. The floor is the same job by
+//! bare system calls into one buffer. The last column counts the system calls for each process that
+//! is searched, found or killed.
+//!
+//! | job | floor | this crate | for comparison | calls |
+//! |---|---|---|---|---|
+//! | [`pids_matching`], a literal | 17.8 ms | 17.8 ms | `pgrep -f`: 139 ms | 3 |
+//! | [`pids_matching`], an expression | 21.6 ms | 23.5 ms | `pgrep -f`: 168 ms | 3 |
+//! | [`descendant_pids`], 100 | 0.41 ms | 0.64 ms | all of /proc/PID/stat: 20 ms | 6 |
+//! | [`sigkill_pids_and_verify`], 1 | 0.05 ms | 0.06 ms | `kill(pid, 0)` each 50 ms: 50 ms | 4 |
+//! | [`sigkill_pids_and_verify`], 1000 | 75 ms | 69 ms | | 4 |
+//! | [`kill_tree_and_verify`], 100 | 9.4 ms | 12.7 ms | | 19 |
+//!
+//! The floor of the last row kills the same set by pid. A search allocates nothing for each process.
+//! `cargo bench` prints the times with their goals, and `cargo test --test counts` the calls.
+//!
 //! # Copying the source
 //!
 //! `src/` works as a module of another crate, edition 2021 or 2024:

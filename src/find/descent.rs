@@ -193,13 +193,14 @@ impl ChildLists {
             if !process.has_one_thread()? {
                 return Ok(false);
             }
-            let list = process.child_list(parent)?;
-            list.read(first)?;
-            if !process.has_one_thread()? {
-                return Ok(false);
-            }
-            list.read(second)?;
-            Ok(first == second)
+            process.with_child_list(parent, |list| {
+                list.read(first)?;
+                if !process.has_one_thread()? {
+                    return Ok(false);
+                }
+                list.read(second)?;
+                Ok(first == second)
+            })
         };
         let is_proven = match read() {
             Ok(is_proven) => is_proven,

@@ -1,7 +1,7 @@
 //! The members of a group or session, by one look at every process.
 
 use super::super::error::Result;
-use super::super::proc::{self, Proc, Stat};
+use super::super::proc::{self, Proc};
 use super::super::process::pid_of;
 
 /// The members of a process group, ascending, also zombies.
@@ -20,7 +20,7 @@ use super::super::process::pid_of;
 /// ```
 pub fn pids_in_group(pgid: u32) -> Result<Vec<u32>> {
     let pgid = pid_of(pgid)?.get();
-    pids_by_stat(|stat| stat.group == pgid)
+    pids_in(|group, _| group == pgid)
 }
 
 /// The members of a session, ascending, also zombies.
@@ -37,15 +37,17 @@ pub fn pids_in_group(pgid: u32) -> Result<Vec<u32>> {
 /// ```
 pub fn pids_in_session(sid: u32) -> Result<Vec<u32>> {
     let sid = pid_of(sid)?.get();
-    pids_by_stat(|stat| stat.session == sid)
+    pids_in(|_, session| session == sid)
 }
 
-fn pids_by_stat(keep: impl Fn(&Stat<'_>) -> bool) -> Result<Vec<u32>> {
+/// `is_meant` gets the group and the session of a process.
+fn pids_in(is_meant: impl Fn(u32, u32) -> bool) -> Result<Vec<u32>> {
     let proc = Proc::open()?;
     let mut buf = Vec::new();
     let mut found = Vec::new();
-    for pid in proc::visible(&proc)? {
-        if proc::readable(pid, proc.process(pid).stat(&mut buf))?.is_some_and(|stat| keep(&stat)) {
+    for pid in proc::visible_in(&proc, &is_meant)? {
+        let stat = proc::readable(pid, proc.process(pid).stat(&mut buf))?;
+        if stat.is_some_and(|stat| is_meant(stat.group, stat.session)) {
             found.push(pid.get());
         }
     }

@@ -132,26 +132,31 @@ impl<'p> ProcessDir<'p> {
         ids.nth(1).and_then(number).ok_or_else(malformed)
     }
 
-    /// Opens the list of the children that one thread forked. An error of kind `NotFound`: the thread
-    /// is gone, or the kernel was built without CONFIG_PROC_CHILDREN.
-    pub(crate) fn child_list(&self, tid: Pid) -> io::Result<ChildList> {
+    /// Opens the list of the children that one thread forked, for as long as `read` takes. An error of
+    /// kind `NotFound`: the thread is gone, or the kernel was built without CONFIG_PROC_CHILDREN.
+    pub(crate) fn with_child_list<T>(
+        &self,
+        tid: Pid,
+        mut read: impl FnMut(&ChildList) -> io::Result<T>,
+    ) -> io::Result<T> {
         let own = self.path();
-        let file = self.proc.with_room(|| {
+        // Its descriptor is closed before the spare ones are taken back.
+        self.proc.with_room(|| {
             let path = format_args!("{own}task/{}/children", tid.get());
-            self.base().with_path(path, sys::openat)
-        })?;
-        Ok(ChildList(file))
+            let file = self.base().with_path(path, sys::openat)?;
+            read(&ChildList(file))
+        })
     }
 
     /// Appends the children that one thread forked. The errors are those of
-    /// [`ProcessDir::child_list`].
+    /// [`ProcessDir::with_child_list`].
     pub(crate) fn children(
         &self,
         tid: Pid,
         into: &mut Vec<Pid>,
         buf: &mut Vec<u8>,
     ) -> io::Result<()> {
-        self.child_list(tid)?.read(buf)?;
+        self.with_child_list(tid, |list| list.read(buf))?;
         into.extend(children_in(buf));
         Ok(())
     }

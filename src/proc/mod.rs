@@ -361,6 +361,20 @@ pub(crate) fn visible(proc: &Proc) -> Result<Vec<Pid>> {
     proc.pids().map_err(|e| Error::io("list /proc", e))
 }
 
+/// As [`visible`], but only those that may be meant by their group and session. What is read later
+/// decides. Two system calls tell both, and take a twentieth of the time that `stat` takes.
+pub(crate) fn visible_in(proc: &Proc, is_meant: impl Fn(u32, u32) -> bool) -> Result<Vec<Pid>> {
+    let mut pids = visible(proc)?;
+    pids.retain(
+        |&pid| match (sys::process::getpgid(pid), sys::process::getsid(pid)) {
+            (Ok(group), Ok(session)) => is_meant(group, session),
+            // It may not be asked for, or it has ended. `stat` tells.
+            _ => true,
+        },
+    );
+    Ok(pids)
+}
+
 /// Leaves out a process that ended meanwhile or that the caller may not read. Any other error, such
 /// as a full descriptor table, must not make a list look complete.
 pub(crate) fn readable<T>(pid: Pid, read: io::Result<Option<T>>) -> Result<Option<T>> {

@@ -1,4 +1,4 @@
-//! The caller and its children: getpgrp(2), prctl(2), waitid(2).
+//! The caller and its children: getpgrp(2), prctl(2), waitid(2). Any process: getpgid(2), getsid(2).
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -9,6 +9,23 @@ use super::{Pid, check, retry};
 pub(crate) fn getpgrp() -> u32 {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::getpgrp() }.unsigned_abs()
+}
+
+/// getpgid(2): the group of a process; 0 for one outside of the caller's PID namespace. `EPERM`: a
+/// security module forbids to ask.
+pub(crate) fn getpgid(pid: Pid) -> io::Result<u32> {
+    // SAFETY: an integer.
+    let group = unsafe { libc::getpgid(pid.0) };
+    check(group)?;
+    Ok(group.unsigned_abs())
+}
+
+/// getsid(2): the session of a process, as [`getpgid`].
+pub(crate) fn getsid(pid: Pid) -> io::Result<u32> {
+    // SAFETY: an integer.
+    let session = unsafe { libc::getsid(pid.0) };
+    check(session)?;
+    Ok(session.unsigned_abs())
 }
 
 /// prctl(2) `PR_GET_CHILD_SUBREAPER`, Linux 3.4.

@@ -8,7 +8,7 @@ use process_kill::{descendant_pids, pids_matching};
 use super::Peers;
 use super::floor::Floor;
 use super::idle::{Crowd, Tree};
-use super::table::{Row, head, timed};
+use super::table::{Row, growth, head, timed};
 
 /// The processes that the patterns match.
 const SOUGHT: usize = 10;
@@ -25,13 +25,10 @@ pub(crate) fn tables(peers: &Peers) {
         scans.push((others, patterns(others, peers)));
         descent(others, peers);
     }
-    println!("\npids_matching, for each process:");
-    for (others, time) in scans {
-        println!("{others:>8}{:>11.1?}", time / others);
-    }
+    growth("pids_matching, for each process of", &scans);
 }
 
-fn patterns(others: u32, peers: &Peers) -> Duration {
+fn patterns(others: u32, peers: &Peers) -> [Duration; 2] {
     let sleep = || Command::new("sleep").arg("599").spawn().unwrap();
     let mut sought = Vec::from_iter(std::iter::repeat_with(sleep).take(SOUGHT));
     while pids_matching(EXPRESSION).unwrap().len() < SOUGHT {
@@ -73,6 +70,7 @@ fn descent(others: u32, peers: &Peers) {
     let chain = [1; 200];
     let shapes: &[(&str, f64, &[usize])] = &[
         ("100", 1.5, &[10, 9]),
+        ("100, and the floor looks for threads", 1.5, &[10, 9]),
         ("10", 1.6, &[10]),
         ("1000", 1.6, &[10, 99]),
         ("a chain of 200", 1.6, &chain),
@@ -83,10 +81,11 @@ fn descent(others: u32, peers: &Peers) {
             continue;
         }
         let tree = Tree::start(generations);
+        let threads = name.ends_with("threads");
         let (root, count) = (tree.root(), tree.descendants.len());
         let (mut floor, mut scan) = (Floor::new(), Floor::new());
         let mut row = Row::new(name, goal)
-            .with(|| timed(|| assert_eq!(floor.descendants(root), count)))
+            .with(|| timed(|| assert_eq!(floor.descendants(root, threads), count)))
             .with(|| timed(|| assert_eq!(descendant_pids(root).unwrap().len(), count)));
         if (others, name) == (3000, "100") {
             row = row

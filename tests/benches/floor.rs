@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::c_int;
 use std::io::{Error, Write};
+use std::mem::MaybeUninit;
 
 /// /proc, opened once.
 pub(crate) struct Floor {
@@ -84,13 +85,17 @@ impl Floor {
         bytes
     }
 
-    /// One walk of the lists of children. How many threads a process has is not looked at.
-    pub(crate) fn descendants(&mut self, root: u32) -> usize {
+    /// One walk of the lists of children. A child that another thread than the first has forked is
+    /// found only with `threads`: then the number of threads is looked at.
+    pub(crate) fn descendants(&mut self, root: u32, threads: bool) -> usize {
         let mut found = std::mem::take(&mut self.pids);
         found.clear();
         found.push(root);
         let mut walked = 0;
         while let Some(&pid) = found.get(walked) {
+            if threads {
+                self.assert_one_thread(pid);
+            }
             let list = self.read(format_args!("{pid}/task/{pid}/children"));
             let list = std::str::from_utf8(list.unwrap()).unwrap();
             found.extend(
@@ -101,6 +106,19 @@ impl Floor {
         }
         self.pids = found;
         walked - 1
+    }
+
+    /// The directory has a link for each thread, and two more.
+    fn assert_one_thread(&mut self, pid: u32) {
+        self.path.clear();
+        write!(self.path, "{pid}/task\0").unwrap();
+        let mut stat = MaybeUninit::<libc::stat>::uninit();
+        let (path, to) = (self.path.as_ptr().cast(), stat.as_mut_ptr());
+        // SAFETY: an open descriptor, a NUL-terminated path, and `stat` is valid for writes.
+        let rc = unsafe { libc::fstatat(self.proc, path, to, 0) };
+        assert_eq!(rc, 0, "{}", Error::last_os_error());
+        // SAFETY: filled by the successful fstatat.
+        assert_eq!(unsafe { stat.assume_init() }.st_nlink, 3);
     }
 
     /// What a program does that does not know of lists of children.

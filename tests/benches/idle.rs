@@ -214,10 +214,21 @@ impl Crowd {
 
 impl Drop for Crowd {
     fn drop(&mut self) {
-        // The death of the program kills its children.
+        // The death of the program kills its children. They are orphans until init has reaped them.
         self.program.kill().unwrap();
         self.program.wait().unwrap();
+        while has_orphans() {
+            std::thread::yield_now();
+        }
     }
+}
+
+/// Whether init has another child than this program.
+fn has_orphans() -> bool {
+    let numbers = std::fs::read_dir("/proc").unwrap();
+    let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    let mut pids = numbers.filter_map(|entry| number(entry.unwrap()));
+    pids.any(|pid| pid != std::process::id() && matches!(stat(pid), Some((_, 1))))
 }
 
 /// State and parent (proc_pid_stat(5) fields 3 and 4).

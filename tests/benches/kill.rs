@@ -9,7 +9,7 @@ use process_kill::{kill_tree_and_verify, sigkill_pids_and_verify};
 use super::Peers;
 use super::floor::Floor;
 use super::idle::{Crowd, Idle, Tree};
-use super::table::{Row, head, timed};
+use super::table::{Row, growth, head, timed};
 
 /// A root and 99 descendants.
 const TREE: &[usize] = &[9, 10];
@@ -47,10 +47,7 @@ fn by_pid() {
             })
             .measure();
     }
-    println!("\nsigkill_pids_and_verify, for each process:");
-    for (count, time) in each {
-        println!("{count:>8}{:>11.1?}", time / count);
-    }
+    growth("sigkill_pids_and_verify, for each process of", &each);
 }
 
 fn killed(count: u32, job: impl FnOnce(&[u32])) -> Duration {

@@ -56,9 +56,9 @@ impl<'a> Row<'a> {
         self
     }
 
-    /// Takes the samples in turn, prints the medians, and returns that of this crate. `ratio` is that
-    /// of the medians, `best` that of the shortest times.
-    pub(crate) fn measure(mut self) -> Duration {
+    /// Takes the samples in turn, prints the medians, and returns those of the floor and of this
+    /// crate. `ratio` is that of the medians, `best` that of the shortest times.
+    pub(crate) fn measure(mut self) -> [Duration; 2] {
         const TIME: Duration = Duration::from_secs(2);
         const MOST: usize = 301;
         /// A slow contender is not asked again once its samples have taken so long.
@@ -102,7 +102,15 @@ impl<'a> Row<'a> {
                 goal.unwrap_or_default(),
             );
         }
-        ours.median()
+        [floor.median(), ours.median()]
+    }
+}
+
+/// Prints how the time for each process grows with their number.
+pub(crate) fn growth(title: &str, taken: &[(u32, [Duration; 2])]) {
+    println!("\n{title:<46}{:>11}{:>11}", "floor", "ours");
+    for &(count, [floor, ours]) in taken {
+        println!("{count:<46}{:>11.1?}{:>11.1?}", floor / count, ours / count);
     }
 }
 
