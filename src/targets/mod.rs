@@ -48,8 +48,8 @@ pub(crate) struct Targets<'w> {
     here: Option<Here>,
     /// A process was listed that had ended before it could be held.
     has_missed: bool,
-    /// Until when a free descriptor is waited for; `None`: there always was one.
-    room_by: Option<Deadline>,
+    /// Until when a target that cannot be held is tried again; `None`: all could be held.
+    retry_by: Option<Deadline>,
     /// When SIGKILL was first sent.
     killed: Option<Instant>,
     wait: Box<dyn Wait + 'w>,
@@ -79,7 +79,7 @@ impl From<Pin> for State {
             Pin::Held(held) => State::Live(held),
             Pin::Gone => State::Gone(Outcome::AlreadyGone),
             Pin::Refused(reason) => State::Refused(reason),
-            Pin::NoRoom => State::Refused(Reason::Unverifiable),
+            Pin::NoRoom | Pin::Failed(_) => State::Refused(Reason::Unverifiable),
         }
     }
 }
@@ -105,7 +105,7 @@ impl<'w> Targets<'w> {
             spared,
             here: None,
             has_missed: false,
-            room_by: None,
+            retry_by: None,
             killed: None,
             wait: Box::new(wait),
         }
@@ -310,21 +310,25 @@ impl<'w> Targets<'w> {
             match PidRef::open(pid, expected, &mut self.proc) {
                 Pin::NoRoom if self.make_room() => {}
                 Pin::NoRoom => match PidRef::without_descriptor(pid, expected) {
-                    Pin::Refused(_) if self.wait_for_room() => {}
+                    Pin::Refused(_) if self.pause() => {}
                     pin => break pin,
                 },
+                Pin::Failed(_) if self.pause() => {}
+                Pin::Failed(_) if expected.is_none() => {
+                    break PidRef::without_pidfd(pid, None, &mut self.proc);
+                }
                 pin => break pin,
             }
         };
         State::from(pin)
     }
 
-    /// Pauses until another thread may have closed a descriptor. False: the time for that is over. All
-    /// targets share it, because a table can be full for good.
-    fn wait_for_room(&mut self) -> bool {
+    /// Pauses before another attempt: another thread may close a descriptor in a moment. False: the
+    /// time for that is over. All targets share it, because a table can be full for good.
+    fn pause(&mut self) -> bool {
         const PATIENCE: Duration = Duration::from_millis(20);
         let until = *self
-            .room_by
+            .retry_by
             .get_or_insert_with(|| Deadline::after(PATIENCE));
         let mut pause = Backoff::new(Duration::from_millis(2), Duration::from_millis(2));
         let has_time = !until.has_passed();
