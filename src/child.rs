@@ -160,6 +160,7 @@ impl CommandExt for Command {
                 let full = std::io::Error::from_raw_os_error(libc::EMFILE);
                 return Err(Error::io(format!("watch {program}"), full));
             }
+            Pin::Failed(e) => return Err(Error::io(format!("watch {program}"), e)),
             Pin::Refused(_) => {
                 let failed = std::io::ErrorKind::Unsupported.into();
                 return Err(Error::io(format!("watch {program}"), failed));

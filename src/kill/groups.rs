@@ -190,7 +190,11 @@ impl Selection for Groups<'_> {
         let before = targets.len();
         let mut with_zombies = HashSet::new();
         let mut buf = Vec::new();
-        let has_number = |number, _| self.groups.iter().any(|group| group.pgid.get() == number);
+        let has_number = |number, _| {
+            self.groups
+                .iter()
+                .any(|group| group.of.pgid.get() == number)
+        };
         for pid in proc::visible_in(targets.proc()?, has_number)? {
             let stat = proc::readable(pid, targets.proc()?.process(pid).stat(&mut buf))?;
             let Some(stat) = stat else {

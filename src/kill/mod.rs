@@ -371,6 +371,7 @@ pub fn is_gone(pid: u32) -> Result<bool> {
             let why = format!("{} {}", pid.get(), Reason::Thread);
             return Err(Error::refused(why));
         }
+        Pin::Failed(e) => Err(e),
         Pin::Refused(_) | Pin::NoRoom => Err(std::io::ErrorKind::Unsupported.into()),
     };
     gone.or_else(|e| {

@@ -111,9 +111,12 @@ impl ProcessId {
         let gone = match self.pin(&mut proc) {
             Pin::Gone => return Ok(true),
             Pin::Held(held) => held.is_gone(&mut proc),
-            Pin::Refused(_) | Pin::NoRoom if Here::look(&mut proc).is_elsewhere(self) => {
+            Pin::Refused(_) | Pin::NoRoom | Pin::Failed(_)
+                if Here::look(&mut proc).is_elsewhere(self) =>
+            {
                 Err(io::Error::other("it is of another PID namespace"))
             }
+            Pin::Failed(e) => Err(e),
             Pin::Refused(_) | Pin::NoRoom => Err(io::ErrorKind::Unsupported.into()),
         };
         gone.or_else(|e| {
@@ -133,6 +136,16 @@ impl ProcessId {
             inode,
             here,
         }
+    }
+
+    /// The start time of an identity that the engine parks without one. No process that can be killed
+    /// has it.
+    pub(super) const NO_START_TIME: u64 = 0;
+
+    /// Whether it started at this time; `None`: only its inode is known.
+    pub(super) fn has_started_at(&self, ticks: u64) -> Option<bool> {
+        let is_known = self.inode.is_none() || self.start_time != ProcessId::NO_START_TIME;
+        is_known.then_some(self.start_time == ticks)
     }
 
     /// The identity of the process whose directory is held open; `None`: it is gone.

@@ -52,7 +52,7 @@ enum Opened {
     Pidfd(OwnedFd),
     Nobody,
     Thread,
-    /// No descriptor is free.
+    /// No descriptor or no memory is free.
     NoRoom(io::Error),
     /// `ENOSYS`, or `EPERM` from a seccomp filter: pidfd_open itself never gives `EPERM`.
     Unsupported,
@@ -69,7 +69,7 @@ fn open_pidfd(pid: Pid) -> Opened {
         // number.
         Some(libc::ENOENT | libc::EINVAL) if is_nobody(pid) => Opened::Nobody,
         Some(libc::ENOENT | libc::EINVAL) => Opened::Thread,
-        Some(libc::EMFILE | libc::ENFILE) => Opened::NoRoom(error),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Opened::NoRoom(error),
         _ => Opened::Unsupported,
     }
 }

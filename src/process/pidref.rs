@@ -48,8 +48,10 @@ pub(crate) enum Pin {
     Held(PidRef),
     Gone,
     Refused(Reason),
-    /// No descriptor is free, or the kernel did not tell the inode. Another attempt may succeed.
+    /// No descriptor is free.
     NoRoom,
+    /// A call failed for another reason that may pass.
+    Failed(io::Error),
 }
 
 impl PidRef {
@@ -114,15 +116,15 @@ impl PidRef {
             Opened::Nobody => return Pin::Gone,
             Opened::Thread if expected.is_some() => return Pin::Gone,
             Opened::Thread => return Pin::Refused(Reason::Thread),
-            Opened::NoRoom(_) => return Pin::NoRoom,
+            Opened::NoRoom(e) if proc::is_no_room(&e) => return Pin::NoRoom,
+            Opened::NoRoom(e) => return Pin::Failed(e),
             Opened::Unsupported => return PidRef::without_pidfd(pid, expected, proc),
         };
         let inode = match expected.and_then(ProcessId::inode) {
             Some(then) => match sys::pidfs_inode(fd.as_fd()) {
                 Ok(now) => now.map(|now| (then, now)),
-                // A successor can have the same start time, and the engine parks targets without
-                // one. So nothing else may decide.
-                Err(_) => return Pin::NoRoom,
+                // A successor can have the same start time, so that does not decide.
+                Err(e) => return Pin::Failed(e),
             },
             None => None,
         };
@@ -152,9 +154,10 @@ impl PidRef {
             held.parent = held.parent.or(Some(stat.parent));
             held.is_kernel_thread = stat.is_kernel_thread();
         }
-        match (expected, held.start_time) {
-            (Some(id), Some(now)) if !is_identified && id.start_time() != now => Pin::Gone,
-            (Some(_), None) if !is_identified => match held.unless_gone() {
+        let started = expected.zip(held.start_time);
+        match started.and_then(|(id, now)| id.has_started_at(now)) {
+            Some(false) if !is_identified => Pin::Gone,
+            None if !is_identified => match held.unless_gone() {
                 Pin::Held(_) => Pin::Refused(Reason::Unverifiable),
                 pin => pin,
             },
@@ -187,7 +190,11 @@ impl PidRef {
     }
 
     /// As [`PidRef::open`], without pidfds.
-    fn without_pidfd(pid: Pid, expected: Option<&ProcessId>, proc: &mut MaybeProc) -> Pin {
+    pub(crate) fn without_pidfd(
+        pid: Pid,
+        expected: Option<&ProcessId>,
+        proc: &mut MaybeProc,
+    ) -> Pin {
         let Some(open) = proc.get() else {
             return PidRef::without_descriptor(pid, expected);
         };
@@ -201,8 +208,10 @@ impl PidRef {
             (Ok(_), Ok(_)) => return Pin::Gone,
             _ => return PidRef::without_descriptor(pid, expected),
         };
-        if expected.is_some_and(|id| id.start_time() != stat.start_time) {
-            return Pin::Gone;
+        match expected.map(|id| id.has_started_at(stat.start_time)) {
+            Some(Some(false)) => return Pin::Gone,
+            Some(None) => return Pin::Refused(Reason::Unverifiable),
+            Some(Some(true)) | None => {}
         }
         let held = PidRef {
             pid,
@@ -319,7 +328,7 @@ impl PidRef {
         if inode.is_none() && (self.start_time.is_none() || was_reaped(fd)) {
             return None;
         }
-        let start_time = self.start_time.unwrap_or_default();
+        let start_time = self.start_time.unwrap_or(ProcessId::NO_START_TIME);
         Some(ProcessId::new(self.pid, start_time, inode, Here::UNKNOWN))
     }
 }

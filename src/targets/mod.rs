@@ -59,8 +59,8 @@ pub(crate) struct Targets<'w> {
     here: Option<Here>,
     /// A process was listed that had ended before it could be held.
     has_missed: bool,
-    /// Until when a free descriptor is waited for; `None`: there always was one.
-    room_by: Option<Deadline>,
+    /// Until when a target that cannot be held is tried again; `None`: all could be held.
+    retry_by: Option<Deadline>,
     /// How many processes may be hit. `None`: any number, or they are not counted yet.
     most: Option<usize>,
     /// When the first signal or stop was sent, as the time since boot.
@@ -114,7 +114,7 @@ impl<'w> Targets<'w> {
             spared,
             here: None,
             has_missed: false,
-            room_by: None,
+            retry_by: None,
             most: None,
             sent: None,
             killed: None,
@@ -421,10 +421,14 @@ impl<'w> Targets<'w> {
             match open(pid, expected, &mut self.proc) {
                 Pin::NoRoom if self.make_room() => {}
                 Pin::NoRoom => match PidRef::without_descriptor(pid, expected) {
-                    Pin::Refused(_) if self.wait_for_room() => {}
+                    Pin::Refused(_) if self.pause() => {}
                     Pin::Refused(_) => break Pin::NoRoom,
                     pin => break pin,
                 },
+                Pin::Failed(_) if self.pause() => {}
+                Pin::Failed(_) if expected.is_none() => {
+                    break PidRef::without_pidfd(pid, None, &mut self.proc);
+                }
                 pin => break pin,
             }
         };
@@ -432,7 +436,9 @@ impl<'w> Targets<'w> {
             Pin::Held(held) => State::Live(held),
             Pin::Gone => State::Gone(Outcome::AlreadyGone),
             Pin::Refused(reason) => State::Refused(reason),
-            Pin::NoRoom => expected.map_or(State::Pending(pid), |id| State::Parked(*id)),
+            Pin::NoRoom | Pin::Failed(_) => {
+                expected.map_or(State::Pending(pid), |id| State::Parked(*id))
+            }
         }
     }
 
@@ -458,12 +464,12 @@ impl<'w> Targets<'w> {
         stat.may_have_started_since(self.began)
     }
 
-    /// Pauses until another thread may have closed a descriptor. False: the time for that is over. All
-    /// targets share it, because a table can be full for good.
-    fn wait_for_room(&mut self) -> bool {
+    /// Pauses before another attempt: another thread may close a descriptor in a moment. False: the
+    /// time for that is over. All targets share it, because a table can be full for good.
+    fn pause(&mut self) -> bool {
         const PATIENCE: Duration = Duration::from_millis(20);
         let until = *self
-            .room_by
+            .retry_by
             .get_or_insert_with(|| Deadline::after(PATIENCE));
         let mut pause = Backoff::new(Duration::from_millis(2), Duration::from_millis(2));
         let has_time = !until.has_passed();

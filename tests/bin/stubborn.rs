@@ -71,6 +71,8 @@ fn main() {
                     "TERM" => libc::SIGTERM,
                     "HUP" => libc::SIGHUP,
                     "INT" => libc::SIGINT,
+                    // Its children are reaped as soon as they end.
+                    "CHLD" => libc::SIGCHLD,
                     _ => panic!("no such signal: {value}"),
                 };
                 // SAFETY: SIG_IGN runs no code of ours.

@@ -6,7 +6,7 @@
 //! 1. Start the victims (`family.rs`), and fork the *subject*, which is traced by ptrace(2).
 //! 2. The subject stops itself, calls the function, and says the result (`subject.rs`).
 //! 3. The stage follows every system call of the subject (`trace.rs`). At the position of the case
-//!    it puts a failure in the place of the call (`calls.rs`), or delays it.
+//!    it puts a failure in the place of the call (`calls.rs`), delays it, or ends a victim.
 //! 4. The stage checks what the subject said against what it sees itself (`check.rs`).
 //!
 //! The first run has no fault. It counts the calls, and from them follow the cases. A plain run
@@ -15,6 +15,7 @@
 //! | value | what is run |
 //! |---|---|
 //! | `all` | every case |
+//! | `Death` | every case of one mode |
 //! | `FUNCTION` | every case of one function |
 //! | `FUNCTION:POSITION:ERRNO:MODE` | one case, as a failure names it |
 

@@ -12,23 +12,40 @@ pub struct Call {
     pub args: [u64; 4],
 }
 
-/// How long a call fails.
+/// What happens at a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// This call alone.
+    /// This call alone fails.
     Once,
-    /// This call and all later ones with the same number. After a few, `EINTR` ends: no signal
+    /// This call and all later ones with the same number fail. After a few, `EINTR` ends: no signal
     /// interrupts for ever.
     Onward,
     /// It does not fail, but begins late.
     Late,
+    /// It does not fail, but before it a victim ends and is reaped.
+    Death,
+    /// Each call may fail, as chance has it. The position of the case is the seed.
+    Chance,
 }
 
 impl Mode {
-    pub const ALL: [Mode; 3] = [Mode::Once, Mode::Onward, Mode::Late];
+    pub const ALL: [Mode; 5] = [
+        Mode::Once,
+        Mode::Onward,
+        Mode::Late,
+        Mode::Death,
+        Mode::Chance,
+    ];
+
+    /// Reads what `Debug` writes.
+    pub fn parse(text: &str) -> Option<Mode> {
+        Mode::ALL
+            .into_iter()
+            .find(|mode| format!("{mode:?}") == text)
+    }
 }
 
-/// What stands for an errno in a case of [`Mode::Late`].
+/// What stands for an errno if no call fails.
 pub const NO_ERRNO: Errno = Errno::UnknownErrno;
 
 use Errno::{
@@ -98,7 +115,7 @@ impl Call {
             return Vec::new();
         }
         let filtered: &[Errno] = match (mode, self.number) {
-            (Mode::Late, _) => return vec![NO_ERRNO],
+            (Mode::Late | Mode::Death, _) => return vec![NO_ERRNO],
             // Before Linux 5.3, or under a filter.
             (Mode::Onward, libc::SYS_pidfd_open) => &[ENOSYS, EPERM],
             (Mode::Onward, libc::SYS_pidfd_send_signal) => &[ENOSYS],
@@ -113,6 +130,11 @@ impl Call {
             || format!("call {}", self.number),
             |(_, name, _)| (*name).to_owned(),
         )
+    }
+
+    /// Whether it sends a signal.
+    pub fn sends(&self) -> bool {
+        matches!(self.number, libc::SYS_kill | libc::SYS_pidfd_send_signal) && self.args[1] != 0
     }
 
     /// The argument that holds the address of a path.
@@ -149,6 +171,18 @@ impl fmt::Display for Case {
 }
 
 impl Case {
+    /// Whether the function must succeed, however busy the machine is.
+    pub fn is_harmless(&self) -> bool {
+        self.errno == EINTR || matches!(self.mode, Mode::Late | Mode::Death)
+    }
+
+    /// Whether the failure does not last.
+    pub fn passes(&self) -> bool {
+        !matches!(self.mode, Mode::Onward | Mode::Chance)
+            && self.errno != EPERM
+            && self.errno != ENOSYS
+    }
+
     /// Reads what `Display` writes.
     pub fn parse(text: &str) -> Option<Case> {
         let mut fields = text.split(':');
@@ -157,7 +191,7 @@ impl Case {
         Some(Case {
             position: position.parse().ok()?,
             errno: errnos.into_iter().find(|e| format!("{e:?}") == errno)?,
-            mode: Mode::ALL.into_iter().find(|m| format!("{m:?}") == mode)?,
+            mode: Mode::parse(mode)?,
         })
     }
 }
@@ -168,6 +202,7 @@ pub fn cases(calls: &[(Call, String)]) -> Vec<Case> {
     const REPEATED: usize = 6;
     /// A late call costs time.
     const STRIDE: usize = 11;
+    const SEEDS: usize = 200;
     // Not a `HashMap`: its keys are random, and the first one in a thread asks the kernel for them.
     // The subjects are forks of this thread, and must make the same calls as the first one.
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
@@ -179,7 +214,7 @@ pub fn cases(calls: &[(Call, String)]) -> Vec<Case> {
             continue;
         }
         for mode in Mode::ALL {
-            if mode == Mode::Late && position % STRIDE != 0 {
+            if mode == Mode::Chance || (mode == Mode::Late && position % STRIDE != 0) {
                 continue;
             }
             let faults = call.faults(mode).into_iter();
@@ -190,5 +225,10 @@ pub fn cases(calls: &[(Call, String)]) -> Vec<Case> {
             }));
         }
     }
+    cases.extend((0..SEEDS).map(|position| Case {
+        position,
+        errno: NO_ERRNO,
+        mode: Mode::Chance,
+    }));
     cases
 }

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use nix::errno::Errno;
-
-use super::calls::{Case, Mode};
+use super::calls::Case;
 use super::family::{Family, Fate};
 use super::functions::Promise;
 use super::subject::Said;
@@ -14,6 +12,17 @@ pub struct Seen {
     /// End-of-file on the pipe that all victims hold.
     pub were_gone: bool,
     pub expected: Option<Vec<u32>>,
+    /// A victim that ended by itself.
+    pub ended: Option<u32>,
+}
+
+impl Seen {
+    /// A process that ended may be left out.
+    fn is_expected(&self, found: &[u32]) -> bool {
+        let lives = |pid: &&u32| Some(**pid) != self.ended;
+        let expected = self.expected.iter().flatten().filter(lives);
+        found.iter().filter(lives).eq(expected)
+    }
 }
 
 /// A process with a pending SIGKILL is gone after this time.
@@ -28,7 +37,8 @@ pub fn what_is_wrong(
     family: &mut Family,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
-    let fates = family.fates();
+    let mut fates = family.fates();
+    fates.retain(|&(pid, _)| Some(pid) != seen.ended);
     if fates.iter().any(|&(_, fate)| fate == Fate::Stopped) {
         wrong.push(format!("left stopped: {fates:?}"));
     }
@@ -39,7 +49,7 @@ pub fn what_is_wrong(
     if !sends && fates.iter().any(|(_, fate)| fate.is_hit()) {
         wrong.push(format!("a call that sends nothing has killed: {fates:?}"));
     }
-    let is_interrupted = case.is_none_or(|case| case.errno == Errno::EINTR);
+    let is_harmless = case.is_none_or(|case| case.is_harmless());
     match (&said.result, promise) {
         (Ok(_), Promise::AllGone | Promise::GoneInAnyCase) if !seen.were_gone => {
             wrong.push(format!("a false Ok: {fates:?}"));
@@ -48,7 +58,7 @@ pub fn what_is_wrong(
             wrong.push("it lives although what held it is dropped".to_owned());
         }
         (Ok(_), Promise::Never) => wrong.push("Ok although they live".to_owned()),
-        (Ok(found), Promise::Exactly(_)) if Some(found) != seen.expected.as_ref() => {
+        (Ok(found), Promise::Exactly(_)) if !seen.is_expected(found) => {
             wrong.push(format!("{found:?} instead of {:?}", seen.expected));
         }
         (Ok(_), _) => {}
@@ -57,7 +67,7 @@ pub fn what_is_wrong(
             if !is_kind {
                 wrong.push("an error of this kind".to_owned());
             }
-            if is_interrupted && !matches!(promise, Promise::Never) {
+            if is_harmless && !matches!(promise, Promise::Never) {
                 wrong.push("an error without a reason".to_owned());
             }
             if sends {
@@ -88,9 +98,7 @@ fn all_or_nothing(
     if sent_nothing && hit {
         return Some(format!("this kind says that nothing was sent: {fates:?}"));
     }
-    let passes = case.is_none_or(|case| {
-        case.mode != Mode::Onward && case.errno != Errno::EPERM && case.errno != Errno::ENOSYS
-    });
+    let passes = case.is_none_or(|case| case.passes());
     // Before anything is sent, every failure may end the call.
     let all_live = fates.iter().all(|(_, fate)| *fate == Fate::Lives);
     if !passes || sent_nothing || all_live || family.are_gone(DYING) {

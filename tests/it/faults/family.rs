@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, pipe2};
 
-use super::super::fixture::{PATIENCE, Victim, readable, states};
+use super::super::fixture::{PATIENCE, Victim, eventually, readable, states};
 
 /// A tree of stubborn processes on pipes of the stage. Either the stage or the subject starts it.
 pub struct Family {
@@ -46,6 +46,13 @@ pub fn command(spec: &str, dir: &Path) -> (Command, Family) {
         port: None,
     };
     (command, family)
+}
+
+/// Kills a victim whose parent ignores SIGCHLD, and waits until no process has its number.
+pub fn end(victim: u32) {
+    // It may have ended already.
+    let _ = kill(Pid::from_raw(victim.try_into().unwrap()), Signal::SIGKILL);
+    eventually("reaped", || states(victim).is_empty());
 }
 
 /// Where the copy is.
@@ -83,6 +90,12 @@ impl Family {
         } else {
             self.pids.sort_unstable();
         }
+    }
+
+    /// The newest, which has no children; `None`: there is only one.
+    pub fn newest(&self) -> Option<u32> {
+        let newest = self.pids.iter().max();
+        newest.copied().filter(|_| self.pids.len() > 1)
     }
 
     pub fn are_gone(&mut self, within: Duration) -> bool {

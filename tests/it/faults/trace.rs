@@ -16,13 +16,14 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, alarm};
 
 use super::calls::{Call, Case, Mode};
+use super::family;
 
 /// How long a call may be late.
 const LATE: Duration = Duration::from_millis(50);
 /// So many calls in a row a signal may interrupt.
 const INTERRUPTIONS: u32 = 20;
 /// The longest time that a stop of the subject is waited for.
-const LONGEST: u32 = 20;
+const LONGEST: u32 = 60;
 
 /// In the subject: write(2) to no descriptor. The tracing ends here.
 pub fn end() {
@@ -55,8 +56,8 @@ impl fmt::Display for Lost {
 pub struct Traced {
     /// With their words, if no fault was asked for.
     pub calls: Vec<(Call, String)>,
-    /// The first call that failed, in words; `None`: the fault fitted none.
-    pub hit: Option<String>,
+    /// The first calls that failed, in words. None: the fault fitted no call.
+    pub hits: Vec<String>,
     /// How many calls failed.
     pub failed: usize,
 }
@@ -103,8 +104,9 @@ pub fn put_away(subject: Pid) {
     ) {}
 }
 
-/// Lets the stopped subject run to its [`end`], with this fault.
-pub fn trace(subject: Pid, case: Option<Case>) -> Result<Traced, Lost> {
+/// Lets the stopped subject run to its [`end`], with this fault. `victim` ends if the case is a
+/// death.
+pub fn trace(subject: Pid, case: Option<Case>, victim: Option<u32>) -> Result<Traced, Lost> {
     ptrace::setoptions(
         subject,
         ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL,
@@ -113,12 +115,15 @@ pub fn trace(subject: Pid, case: Option<Case>) -> Result<Traced, Lost> {
     alarm::set(LONGEST);
     let mut fault = Fault {
         case,
+        victim,
         traced: Traced {
             calls: Vec::new(),
-            hit: None,
+            hits: Vec::new(),
             failed: 0,
         },
         number: None,
+        chance: fastrand::Rng::with_seed(case.map_or(0, |case| case.position as u64)),
+        has_sent: false,
     };
     let mut signal = None;
     let mut failure = None;
@@ -172,15 +177,21 @@ pub fn go_on(subject: Pid) -> Result<(), Lost> {
 
 struct Fault {
     case: Option<Case>,
+    victim: Option<u32>,
     traced: Traced,
     /// The call that fails from now on.
     number: Option<i64>,
+    chance: fastrand::Rng,
+    has_sent: bool,
 }
 
 impl Fault {
     /// How this call fails; `None`: it does not.
     fn of(&mut self, call: &Call, subject: Pid) -> Option<Errno> {
         let case = self.case?;
+        if case.mode == Mode::Chance {
+            return self.by_chance(call, subject);
+        }
         let position = self.traced.calls.len();
         let is_due = match self.number {
             None => position >= case.position,
@@ -194,15 +205,45 @@ impl Fault {
             return None;
         }
         self.number = Some(call.number);
-        if self.traced.hit.is_none() {
-            self.traced.hit = Some(in_words(call, subject));
+        self.note(call, case.errno, subject);
+        match (case.mode, self.victim) {
+            (Mode::Once | Mode::Onward, _) => return Some(case.errno),
+            (Mode::Late, _) => std::thread::sleep(LATE),
+            (Mode::Death, Some(victim)) => family::end(victim),
+            (Mode::Death, None) | (Mode::Chance, _) => {}
         }
-        self.traced.failed += 1;
-        if case.mode == Mode::Late {
-            std::thread::sleep(LATE);
+        None
+    }
+
+    fn by_chance(&mut self, call: &Call, subject: Pid) -> Option<Errno> {
+        const ONE_IN: u32 = 12;
+        self.has_sent |= call.sends();
+        // Most failures before the first signal end the call. So every other seed begins there.
+        let position = self.case?.position;
+        if position % 2 == 1 && !self.has_sent {
             return None;
         }
-        Some(case.errno)
+        let errno = self.chance.choice(call.faults(Mode::Once))?;
+        let is_due = self.chance.u32(..ONE_IN) == 0
+            && (errno == Errno::EINTR || !is_read_of_pipe(call, subject));
+        if !is_due {
+            return None;
+        }
+        self.note(call, errno, subject);
+        Some(errno)
+    }
+
+    fn note(&mut self, call: &Call, errno: Errno, subject: Pid) {
+        let most = match self.case {
+            Some(case) if case.mode == Mode::Chance => 60,
+            _ => 1,
+        };
+        if self.traced.hits.len() < most {
+            let position = self.traced.calls.len();
+            let words = format!("{position} {} {errno:?}", in_words(call, subject));
+            self.traced.hits.push(words);
+        }
+        self.traced.failed += 1;
     }
 }
 
