@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::super::cgroup::Cgroup;
-use super::super::fixture::{OWN_PIDS, PATIENCE, copy_stubborn, is_root, run_alone_within};
+use super::super::fixture::{
+    OWN_PIDS, PATIENCE, copy_stubborn, eventually, is_root, run_alone_within,
+};
 use super::calls::{Call, Case, Mode, cases};
 use super::check::{Seen, what_is_wrong};
 use super::family::{Bystander, Family, command, program};
@@ -234,6 +236,17 @@ impl Stage {
         let were_gone = family.are_gone(Duration::ZERO);
         trace::go_on(subject.pid)?;
         Ok((traced, were_gone, subject.said()))
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.kept = None;
+        // A process closes its files before it leaves its cgroup, and only an empty one can be
+        // removed.
+        if let Some(cgroup) = &self.cgroup {
+            eventually("an empty cgroup", || !cgroup.is_populated());
+        }
     }
 }
 
