@@ -426,6 +426,8 @@ impl<'w> Targets<'w> {
                     pin => break pin,
                 },
                 Pin::Failed(_) if self.pause() => {}
+                // It may fail for good. A pid alone can be held by its start time, as without
+                // pidfds.
                 Pin::Failed(_) if expected.is_none() => {
                     break PidRef::without_pidfd(pid, None, &mut self.proc);
                 }

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::super::cgroup::Cgroup;
-use super::super::fixture::{OWN_PIDS, PATIENCE, copy_stubborn, is_root, run_alone_within};
+use super::super::fixture::{
+    OWN_PIDS, PATIENCE, copy_stubborn, eventually, is_root, run_alone_within,
+};
 use super::calls::{Call, Case, Mode, cases};
 use super::check::{Seen, what_is_wrong};
 use super::family::{Bystander, Family, command, program};
@@ -237,11 +239,23 @@ impl Stage {
     }
 }
 
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.kept = None;
+        // A process closes its files before it leaves its cgroup, and only an empty one can be
+        // removed.
+        if let Some(cgroup) = &self.cgroup {
+            eventually("an empty cgroup", || !cgroup.is_populated());
+        }
+    }
+}
+
 /// What must succeed may take its time. A failure that lasts need not be waited for.
 fn verify(case: Option<Case>) -> Duration {
     match case {
-        Some(case) if !case.passes() => Duration::from_millis(100),
-        Some(case) if !case.is_harmless() => Duration::from_secs(5),
-        _ => PATIENCE,
+        Some(case) if case.is_harmless() => PATIENCE,
+        Some(case) if case.passes() => Duration::from_secs(5),
+        Some(_) => Duration::from_millis(100),
+        None => PATIENCE,
     }
 }
