@@ -211,9 +211,11 @@ impl Drop for Unmanaged {
             // that no member is left.
             sys::kill_group(pid, SIGKILL).unwrap_or(());
         }
-        // If it has ended already, it is only reaped.
-        child.kill().unwrap_or(());
-        drop(child.wait());
+        // If it has ended already, it is only reaped. One that may not be killed (a setuid program) is
+        // not waited for: it can live for ever.
+        if child.kill().is_ok() {
+            drop(child.wait());
+        }
     }
 }
 

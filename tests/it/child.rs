@@ -396,7 +396,12 @@ fn no_child_is_left_behind_when_spawning_fails() {
             let mut command = Command::new("sh");
             // The children of the leader hold the pipe open, so it does not end.
             let (reader, writer) = std::io::pipe().unwrap();
-            command.args(["-c", "sleep 60 & sleep 60"]);
+            // In the inherited group they live on.
+            let script = match group {
+                Group::Inherit => "sleep 1 & sleep 1",
+                _ => "sleep 60 & sleep 60",
+            };
+            command.args(["-c", script]);
             command.stdin(Stdio::null()).stdout(writer);
             match with_free(free, || command.spawn_managed(group)) {
                 Ok(managed) => {
