@@ -88,12 +88,16 @@
 //!
 //! 1. Copy it to `src/process_kill/`, rename `lib.rs` to `mod.rs`, and add `pub mod process_kill;`.
 //! 2. Add the dependencies of this crate to Cargo.toml: `libc`, and `procfs` without default
-//!    features.
+//!    features. For its unit tests, which `cargo test` builds with yours, add `fastrand` and
+//!    `tempfile` under `[dev-dependencies]`.
 //! 3. Delete the files that you do not need, and the `mod` and `pub use` lines that name them, with
 //!    their attributes. Nothing else needs an edit. Functions that are then unused need an
 //!    `#[allow(dead_code)]`.
 //! 4. In a library, turn the doc tests off (`doctest = false` under `[lib]`), because the examples
 //!    name this crate.
+//! 5. To use `tokio.rs`, depend on `tokio` with its feature `rt`, and declare a feature of your own:
+//!    `default = ["tokio"]` and `tokio = []` under `[features]`. Without it the module is left out.
+//! 6. If your crate has `#![forbid(unsafe_code)]`, write `deny`: one folder makes system calls.
 //!
 //! | what can go | together with |
 //! |---|---|

@@ -140,7 +140,9 @@ impl Managed {
     ///
     /// When the child exits by itself, its descendants become orphans. Those in its own group or
     /// session are ended. The others live on, because nothing tells them from other processes: with
-    /// [`Group::Inherit`](super::Group) or [`Group::Join`](super::Group) these are all of them.
+    /// [`Group::Inherit`](super::Group) or [`Group::Join`](super::Group) these are all of them. To
+    /// find them, mark the environment of the command; see
+    /// [`guide::crashes`](super::super::guide::crashes).
     ///
     /// # Errors
     /// As [`Kill::trees`]. `Survivors`: not all are gone. `Io`: a pipe cannot be read.

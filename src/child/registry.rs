@@ -106,6 +106,10 @@ impl Registry {
     /// No lock is held while killing, so tickets can be dropped and several threads can call this
     /// at once. In a forked copy of the process, entries of the original are left alone.
     ///
+    /// A child that was spawned and is not listed yet lives on: its `add` is refused, and its owner
+    /// must drop it. So join the threads that own children before the program exits, as
+    /// [`guide::groups`](super::super::guide::groups) shows.
+    ///
     /// # Errors
     /// `Survivors`: not all are gone. `Unproven`: all that were found are gone, but more may be
     /// left. `Refused`: the first signal is not in `1..=64`; then the registry stays open. `Proc`

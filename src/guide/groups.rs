@@ -51,13 +51,23 @@
 //!
 //! ```text
 //! let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-//! std::thread::spawn(move || {
-//!     for signal in signals.forever() {
-//!         let stopped = RUNNING.kill_all(&Kill::graceful());
-//!         // say what is left, then exit with 128 + signal
-//!     }
+//! let end = signals.handle();
+//! let handler = std::thread::spawn(move || {
+//!     let signal = signals.forever().next()?; // `None`: closed
+//!     Some((signal, RUNNING.kill_all(&Kill::graceful())))
 //! });
+//! work(); // joins each thread that owns a child
+//! end.close();
+//! if let Ok(Some((signal, killed))) = handler.join() {
+//!     // say what is left, then exit with 128 + signal
+//! }
 //! ```
+//!
+//! **Join the threads before you exit.** When `kill_all` begins, a thread can be between
+//! `spawn_managed` and `add`. Its `add` is refused, and it must end the child itself: dropping the
+//! child does that. If the program exits before the drop is over, the child lives on or stays
+//! stopped. A tokio runtime that is dropped waits for what `spawn_blocking` has started. It does
+//! not after `std::process::exit`, `shutdown_timeout` or `shutdown_background`.
 //!
 //! **Stay in the caller's group** (`Group::Inherit`). Then Ctrl-C reaches both. The child has no
 //! group that could be ended as a whole: [`Managed::stop`](super::super::child::Managed::stop)
@@ -66,7 +76,7 @@
 //! # Traps
 //!
 //! - `std::process::exit`, `abort` and a signal that ends the program drop nothing. The children
-//!   live on.
+//!   live on. If another thread is killing at that moment, its targets can stay stopped.
 //! - Do not block the signals to wait for them with sigwait(3) or signalfd(2). A child inherits the
 //!   mask of the thread that spawns it, also through `std::process::Command`. A child that blocks
 //!   SIGTERM uses up its whole grace and then gets SIGKILL.

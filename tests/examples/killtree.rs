@@ -25,7 +25,7 @@ Usage: killtree [OPTION].. PID
   --port N         what listens on this TCP port, until nothing does
 
   --signal NAME|N  the first signal (default TERM)
-  --grace SECONDS  how long to wait before SIGKILL (default 5; 0: SIGKILL at once)
+  --grace SECONDS  how long to wait before SIGKILL, such as 0.5 (default 5; 0: at once)
   --at-most N      send nothing if more processes are found (default 100)
   --dry-run        send nothing, print what would be killed as a tree
   --json           print one JSON object
@@ -142,7 +142,7 @@ fn parse() -> std::result::Result<Option<Options>, lexopt::Error> {
             Long("directory") => targets.push(Target::Directory(args.value()?.into())),
             Long("port") => targets.push(Target::Port(args.value()?.parse()?)),
             Long("signal") => how = how.first_signal(args.value()?.parse_with(signal)?),
-            Long("grace") => how = how.grace(Duration::from_secs(args.value()?.parse()?)),
+            Long("grace") => how = how.grace(args.value()?.parse_with(seconds)?),
             Long("at-most") => at_most = args.value()?.parse()?,
             Long("dry-run") => is_dry_run = true,
             Long("json") => as_json = true,
@@ -167,6 +167,13 @@ fn signal(text: &str) -> std::result::Result<i32, &'static str> {
         Some(number @ 1..=64) => Ok(number),
         _ => Err("no signal has that name or number"),
     }
+}
+
+fn seconds(text: &str) -> std::result::Result<Duration, &'static str> {
+    let seconds = text.parse().ok().map(Duration::try_from_secs_f64);
+    seconds
+        .and_then(std::result::Result::ok)
+        .ok_or("a number of seconds is wanted, such as 5 or 0.5")
 }
 
 fn kill(Options { target, how, .. }: &Options) -> Vec<Result<Report>> {
