@@ -110,14 +110,19 @@ fn calls<T>(prepare: impl FnOnce() -> T, job: impl FnOnce(&mut T)) -> u32 {
 
 /// Whether a traced process is on its way into a system call.
 fn is_call(traced: Pid) -> bool {
-    let info = ptrace::syscall_info(traced).unwrap();
-    if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
-        return false;
-    }
-    // SAFETY: `op` says that this variant was written.
-    let number = unsafe { info.u.entry }.nr;
+    // linux/ptrace.h, Linux 5.3. The libc crate has it for glibc only.
+    const PTRACE_GET_SYSCALL_INFO: libc::c_long = 0x420e;
+    const PTRACE_SYSCALL_INFO_ENTRY: u8 = 1;
+    /// struct ptrace_syscall_info: `op` is the first byte, and `entry.nr` is at 24.
+    const SIZE: usize = 88;
+    let mut info = [0_u64; SIZE / 8];
+    let (pid, to) = (traced.as_raw(), info.as_mut_ptr());
+    // SAFETY: `to` is valid for writes of `SIZE` bytes.
+    let got = unsafe { libc::syscall(libc::SYS_ptrace, PTRACE_GET_SYSCALL_INFO, pid, SIZE, to) };
+    assert!(got > 0, "{}", std::io::Error::last_os_error());
     // Before it closes a descriptor, a debug build of the standard library asks whether it is open.
-    number != u64::try_from(libc::SYS_fcntl).unwrap()
+    let is_fcntl = info[3] == u64::try_from(libc::SYS_fcntl).unwrap();
+    info[0].to_ne_bytes()[0] == PTRACE_SYSCALL_INFO_ENTRY && !is_fcntl
 }
 
 /// System calls for each of `count` processes.
@@ -158,7 +163,8 @@ fn a_search_makes_three_calls_for_each_process() {
     };
     let each = for_each(COUNT, count(), count());
     println!("{each} system calls for each process that is searched");
-    assert_eq!(each, 3.0);
+    // The rest is for the listing of /proc. musl lists fewer at once.
+    assert!((3.0..3.1).contains(&each));
 }
 
 fn a_walk_makes_few_calls_for_each_process() {
@@ -170,7 +176,8 @@ fn a_walk_makes_few_calls_for_each_process() {
     };
     let each = for_each(50, count(50), count(100));
     println!("{each} system calls for each descendant that is found");
-    assert!(each <= 6.0);
+    // The rest is for memory, which musl asks the kernel for more often.
+    assert!(each <= 6.2);
 }
 
 fn a_kill_makes_few_calls_for_each_process() {
