@@ -15,7 +15,6 @@ impl Kin {
     /// Finds out which sessions and groups still have their numbers.
     pub(super) fn refresh(&mut self, targets: &mut Targets<'_>) -> Result<()> {
         let now = newest(targets)?;
-        self.with_targets.clear();
         let sessions = self.sessions.iter();
         let is_asked = |(_, number): &(&Pid, &Number)| !number.names_session(now);
         let mut asked: HashSet<Pid> = sessions.filter(is_asked).map(|(&sid, _)| sid).collect();
@@ -28,24 +27,7 @@ impl Kin {
             }
             true
         });
-        let mut buf = Vec::new();
-        for index in 0..targets.len() {
-            let Some(pid) = targets.live(index).filter(|_| !asked.is_empty()) else {
-                continue;
-            };
-            let stat = targets.proc()?.process(pid).stat(&mut buf);
-            let Some(stat) = proc::readable(pid, stat)? else {
-                continue;
-            };
-            let numbers = [stat.session, stat.group]
-                .map(Pid::new)
-                .into_iter()
-                .flatten();
-            let mut numbers = numbers.filter(|number| asked.contains(number)).peekable();
-            if numbers.peek().is_some() && targets.has_its_pid(index)? {
-                self.with_targets.extend(numbers);
-            }
-        }
+        self.with_targets = numbers_of_live(&asked, targets)?;
         self.unsure.extend(asked);
         self.unsure
             .retain(|number| !self.with_targets.contains(number));
@@ -83,4 +65,29 @@ impl Kin {
             number.names_group(now).unwrap_or(is_current)
         })
     }
+}
+
+/// Those of the numbers that a live target has as its session or group.
+fn numbers_of_live(asked: &HashSet<Pid>, targets: &mut Targets<'_>) -> Result<HashSet<Pid>> {
+    let mut found = HashSet::new();
+    let mut buf = Vec::new();
+    for index in 0..targets.len() {
+        let Some(pid) = targets.live(index).filter(|_| !asked.is_empty()) else {
+            continue;
+        };
+        let stat = targets.proc()?.process(pid).stat(&mut buf);
+        let Some(stat) = proc::readable(pid, stat)? else {
+            continue;
+        };
+        let numbers = [stat.session, stat.group]
+            .map(Pid::new)
+            .into_iter()
+            .flatten();
+        let mut numbers = numbers.filter(|number| asked.contains(number)).peekable();
+        // If it still has its pid, what was read under the pid is its own.
+        if numbers.peek().is_some() && targets.has_its_pid(index)? {
+            found.extend(numbers);
+        }
+    }
+    Ok(found)
 }
