@@ -112,7 +112,8 @@ struct Search<M> {
     since: Newest,
     /// How the trees were closed, all freezes together.
     trees: Proof,
-    /// A process matched that was there before the first signal, and would have been one too many.
+    /// A process was left alone because of `at_most`: it was there before the first signal, and began to
+    /// match when the limit was reached.
     was_limited: bool,
 }
 

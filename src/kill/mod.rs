@@ -12,7 +12,8 @@
 //!
 //! An error in steps 1 and 2, or in the first search of step 3, ends the call: nothing was sent. A
 //! later error of `find` does not count, because `kill` meets it again. If `kill` fails, the known
-//! targets are killed all the same, and the verdict says that it is not complete.
+//! targets are killed all the same, and the verdict says that it is not complete. `TooMany` ends the
+//! call in every step, because it comes only before anything was sent.
 
 use std::time::Duration;
 
@@ -101,6 +102,9 @@ impl Kill {
     /// Limits the blast radius: if more than this many targets are found, nothing is sent to any
     /// (`ErrorKind::TooMany`). Targets that are gone already do not count. Neither do processes
     /// that are forked after the first signal or stop.
+    ///
+    /// A process that was there before the first signal can begin to match a search later. It is left
+    /// alone if it is one too many, and the result is `Unproven`.
     ///
     /// ```
     /// # use process_kill::{ErrorKind, Kill};

@@ -1,7 +1,17 @@
-//! How targets are held, and what is done if there are more targets than descriptors.
+//! How targets are held if there may be more targets than descriptors.
 //!
-//! If there are more targets than descriptors, the oldest are parked, a few at a time. `Proc`
-//! keeps a descriptor of its own for reading.
+//! 1. A process is held by a pidfd. If no descriptor is free, the oldest targets are parked for it, a
+//!    few at a time: their pidfds are closed, and their identities are kept.
+//! 2. If no target can be parked, another thread may close a descriptor soon. So the attempt is
+//!    repeated for a moment. All targets of a call share that moment.
+//! 3. If that fails too, the target waits without being held: `Parked` if its identity is known,
+//!    `Pending` if not. It is held when it is acted on.
+//!
+//! Invariant: what is held again is the same process. A parked target is compared with its identity.
+//! A pending one is refused if it may have started since the call began. Both are checked again for
+//! what is spared.
+//!
+//! `Proc` keeps up to two spare descriptors, so that /proc can be read all the same.
 
 use std::io;
 use std::ops::Range;
@@ -19,7 +29,8 @@ use super::{State, Targets};
 pub(super) const AT_ONCE: usize = 32;
 
 impl Targets<'_> {
-    /// Holds a process. If no descriptor is free, it is held later.
+    /// Holds a process. If no descriptor is free, it is held later. If pidfd_open(2) keeps failing
+    /// for another reason, kill(2) and /proc replace the pidfd of a bare pid.
     pub(super) fn pin(&mut self, pid: Pid, expected: Option<&ProcessId>) -> State {
         let open = match self.unlooked {
             Some(_) => PidRef::open_unlooked,
@@ -158,8 +169,9 @@ impl Targets<'_> {
         }
     }
 
-    /// Takes out the targets that ended before they were named. That must be known before they are
-    /// parked or signalled, because a signal to a zombie is no error. True: there was one.
+    /// Looks at the targets that were held without a look. Those that ended before they were named are
+    /// gone. That must be known before they are parked or signalled, because a signal to a zombie is no
+    /// error. True: there was one.
     pub(super) fn look_at_unlooked(&mut self) -> bool {
         let all = self.targets.len();
         let from = self.unlooked.replace(all).unwrap_or(all);
@@ -189,7 +201,8 @@ impl Targets<'_> {
         found
     }
 
-    /// The identity of the process that has this number now.
+    /// The identity of the process that has this number now. If no descriptor is free, targets are
+    /// parked for it.
     pub(crate) fn identify(&mut self, pid: Pid) -> io::Result<Option<ProcessId>> {
         loop {
             let proc = self.proc.get().ok_or(io::ErrorKind::Unsupported)?;

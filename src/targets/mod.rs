@@ -2,9 +2,9 @@
 //!
 //! | state | what is held | becomes |
 //! |---|---|---|
-//! | `Live` | a [`PidRef`] | `Gone`, or `Parked` if another target needs its descriptor |
-//! | `Parked` | an identity, and no pidfd | `Live` when it is acted on, or `Gone` |
-//! | `Pending` | a pid: there was no descriptor to hold it | as `Parked`, if it is older than the call |
+//! | `Live` | a [`PidRef`] | `Gone`, or `Parked` if another target needs its descriptor (`hold.rs`) |
+//! | `Parked` | an identity, and no pidfd | `Live` when it is acted on, `Gone`, or `Refused` |
+//! | `Pending` | a pid: there was no descriptor to hold it | as `Parked`; `Refused` if it may be younger than the call |
 //! | `Gone` | how it ended | stays |
 //! | `Refused` | why | stays |
 //!
@@ -43,7 +43,8 @@ pub(crate) struct Targets<'w> {
     targets: Vec<Target>,
     /// The index of the latest target with a pid.
     latest: HashMap<Pid, usize>,
-    /// The targets from this index on may have ended before they were named. `None`: none of them.
+    /// The targets from this index on were not looked at since they were held, so they may be zombies.
+    /// `None`: each is looked at when it is held.
     unlooked: Option<usize>,
     /// The outcome that the latest wait gave to targets.
     outcome: Outcome,
@@ -55,7 +56,8 @@ pub(crate) struct Targets<'w> {
     has_missed: bool,
     /// Until when a target that cannot be held is tried again; `None`: all could be held.
     retry_by: Option<Deadline>,
-    /// How many processes may be hit. `None`: any number, or they are not counted yet.
+    /// How many processes may be hit that were there before the first signal. `None`: any number, or
+    /// they are not counted yet.
     most: Option<usize>,
     /// When the first signal or stop was sent, as the time since boot.
     sent: Option<Duration>,
@@ -211,7 +213,8 @@ impl<'w> Targets<'w> {
         self.here().judge(id).is_none()
     }
 
-    /// It is read once: two answers could refuse a root and kill its group.
+    /// The caller's boot and PID namespace. They are read once in a call: with two different answers
+    /// a root could be refused and its group killed.
     fn here(&mut self) -> Here {
         *self.here.get_or_insert_with(|| Here::look(&mut self.proc))
     }
@@ -238,6 +241,7 @@ impl<'w> Targets<'w> {
 
     /// /proc, with descriptors to read it. Without it no process can be found.
     pub(crate) fn proc(&mut self) -> Result<&Proc> {
+        // If the spare descriptors cannot be opened, targets are parked for them.
         while !self.proc.get().is_none_or(Proc::save_descriptors) && self.make_room() {}
         match self.proc.get() {
             Some(proc) => Ok(proc),
@@ -259,7 +263,8 @@ impl<'w> Targets<'w> {
         self.most = Some(most);
     }
 
-    /// If as many are hit as may be: when the first signal was sent, as the time since boot.
+    /// When the first signal was sent, as the time since boot, if the limit is reached. `None`: more
+    /// processes may be hit, or nothing was sent yet.
     pub(crate) fn full_since(&self) -> Option<Duration> {
         let is_hit = |target: &&Target| {
             !matches!(

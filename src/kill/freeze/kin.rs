@@ -35,10 +35,10 @@ mod numbers;
 pub(in super::super) struct Kin {
     sessions: HashMap<Pid, Number>,
     groups: HashMap<Pid, MemberGroup>,
-    /// The sessions whose number is their own at the latest look.
+    /// The sessions whose number was their own at the latest look.
     current: HashSet<Pid>,
-    /// The sessions and groups that a live target was in at the latest look, if that was needed to
-    /// tell that the number is their own.
+    /// The numbers that are their own because a live target was in the session or group at the latest
+    /// look. Only what the leader and the fork counter could not tell was asked for.
     with_targets: HashSet<Pid>,
     /// Numbers of sessions and groups that may be a stranger's by now.
     pub(super) unsure: HashSet<Pid>,

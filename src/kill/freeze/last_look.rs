@@ -1,7 +1,7 @@
 //! The last look, after all members were killed: for an orphan that may be a member's child.
 //!
-//! A member can start a process and end before the process is listed. A handler of the first signal
-//! may do so, and a member that a debugger or a SIGCONT from outside continues. The kernel gives the
+//! A member can start a process and end before the process is listed. It may do so in a handler of the
+//! first signal, or when a debugger or another process's SIGCONT lets it run on. The kernel gives the
 //! orphan to another process and keeps no record of its parent. So it may be a stranger. It is not
 //! killed, but the call is not `Ok`.
 //!
@@ -12,9 +12,10 @@
 //! 3. It was adopted. The child of another process is in the session of its parent, unless it leads
 //!    a session. Init's and the caller's own children may be in the same session, so they are
 //!    suspected too. The kernel gives orphans to the first thread, so a child of another thread of
-//!    the caller is none.
+//!    the caller is no orphan.
 //!
-//! An orphan that has left the session or group is not found. The coverage is `BestEffort` then.
+//! An orphan that has left the session or the group is not found. The coverage is `BestEffort` then,
+//! because the fork counter has moved.
 //!
 //! Two more things are suspected: a process in a session or group whose number may have been given
 //! to a stranger, and a member that /proc hides (`hidepid`).
@@ -97,7 +98,7 @@ impl Kin {
             let stat = proc::readable(pid, targets.proc()?.process(pid).stat(&mut buf))?;
             seen.extend(stat.and_then(|stat| Pid::new(stat.group)));
         }
-        // A visible member is a target, or a zombie, which keeps the number in use.
+        // If a member is visible, it is a target, or a zombie that keeps the number in use.
         Ok(owned
             .into_iter()
             .any(|group| !seen.contains(&group.pgid) && !matches!(group.signal(0), Ok(false))))

@@ -1,4 +1,16 @@
 //! Whether the numbers of the tree's sessions and groups are still their own.
+//!
+//! The kernel gives a number away once its session and group are empty. What is in a session or group
+//! of that number after that is a stranger's. So each look begins with [`Kin::refresh`]:
+//!
+//! 1. The leader and the fork counter tell ([`Number`]) that the number is its own, or that it was
+//!    given away. A group whose number was given away is forgotten.
+//! 2. If they cannot tell, a live target in the session or group tells: the number was never free.
+//! 3. If there is none, the number is *unsure*. What is in it is no member. If a process is left in it
+//!    at the end, the call is not `Ok` (`last_look.rs`).
+//!
+//! The number may be given away while the processes are listed. So each process is judged once more
+//! after it is held ([`Kin::is_proven`]).
 
 use std::collections::HashSet;
 
@@ -12,7 +24,7 @@ use super::super::newest;
 use super::{Kin, MemberGroup};
 
 impl Kin {
-    /// Finds out which sessions and groups still have their numbers.
+    /// Finds out which sessions and groups still have their numbers. Forgets the other groups.
     pub(super) fn refresh(&mut self, targets: &mut Targets<'_>) -> Result<()> {
         let now = newest(targets)?;
         let sessions = self.sessions.iter();
@@ -56,7 +68,7 @@ impl Kin {
         }) || (group.is_some_and(|group| group.is_owned) && self.is_in_group(stat, now))
     }
 
-    /// Whether it is in a group of the tree that has its number still.
+    /// Whether it is in a group of the tree that still has its number.
     pub(super) fn is_in_group(&self, stat: &Stat<'_>, now: Newest) -> bool {
         let group = Pid::new(stat.group).and_then(|pgid| self.groups.get(&pgid));
         group.is_some_and(|MemberGroup { number, .. }| {
