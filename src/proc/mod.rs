@@ -1,9 +1,9 @@
 //! /proc: the only folder that reads it and that uses the crate procfs.
 //!
 //! [`Proc`] is a held descriptor of /proc, checked to be a procfs of the caller's own PID
-//! namespace. Every file is opened relative to it, unless there are too few descriptors to hold it.
-//! [`ProcessDir`] reads the files of one process,
-//! by number or through a held descriptor of its directory.
+//! namespace. Every file is opened relative to it. If there are too few descriptors to hold it, files
+//! are opened by their absolute paths. [`ProcessDir`] reads the files of one process, by number or
+//! through a held descriptor of its directory.
 //!
 //! `ENOENT` alone never means "no such process": hidepid (proc(5)) hides live ones. A process is
 //! absent only if kill(2) agrees.
@@ -63,7 +63,8 @@ impl Proc {
             Err(e) => return Err(unreachable(e)),
         }
         let caller = Pid::new(std::process::id()).ok_or_else(foreign)?;
-        // With fewer descriptors than this, one is for a pidfd, and another for a file.
+        // /proc is held only if so many more descriptors are free. With fewer, one is for a pidfd, and
+        // another for a file.
         const ENOUGH: usize = 4;
         let root = root.filter(|root| {
             let others = (0..ENOUGH).map_while(|_| root.try_clone().ok());
@@ -361,8 +362,9 @@ pub(crate) fn visible(proc: &Proc) -> Result<Vec<Pid>> {
     proc.pids().map_err(|e| Error::io("list /proc", e))
 }
 
-/// As [`visible`], but only those that may be meant by their group and session. What is read later
-/// decides. Two system calls tell both, and take a twentieth of the time that `stat` takes.
+/// As [`visible`], without the processes whose group and session are not meant. This only saves
+/// time: what is read later decides. Two system calls tell both, and take a twentieth of the time
+/// that `stat` takes.
 pub(crate) fn visible_in(proc: &Proc, is_meant: impl Fn(u32, u32) -> bool) -> Result<Vec<Pid>> {
     let mut pids = visible(proc)?;
     pids.retain(
