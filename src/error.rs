@@ -19,7 +19,8 @@ pub enum ErrorKind {
     Survivors,
     /// Every target that was found is gone, but it is not proven that all were found. New ones kept
     /// coming until the deadline, or some cannot be seen, or a process is left that may be the child
-    /// of a target or a stranger's. See [`Error::report`].
+    /// of a target or a stranger's, or that [`Kill::at_most`](super::Kill::at_most) saved. See
+    /// [`Error::report`].
     Unproven,
     /// More was found than [`Kill::at_most`](super::Kill::at_most) allows. Nothing was sent.
     /// [`Error::survivors`] lists what was found.
@@ -40,7 +41,8 @@ pub enum ErrorKind {
 ///
 /// `Display` names the first ten survivors with pid, name and reason, and how many more there are. It
 /// does not repeat its `source()`: a log needs both. `Debug` is that text and the source, because
-/// `unwrap` and a `main` that returns the error print `Debug`. `{:#?}` shows every field.
+/// `unwrap` and a `main` that returns the error print `Debug`. `{:#?}` shows the survivors and the
+/// report field by field.
 ///
 /// ```
 /// use process_kill::{ErrorKind, Kill, Reason};

@@ -1,4 +1,4 @@
-//! The guide: what the functions stand on, and what to do where they end.
+//! The guide: the facts that the functions stand on, and what to do if they are not enough.
 //!
 //! | chapter | answers |
 //! |---|---|

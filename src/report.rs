@@ -26,9 +26,10 @@ pub enum Coverage {
     /// All were found. For a tree or a search: no process was born while it was closed, or only
     /// strangers were.
     Exact,
-    /// One may have been missed. Either the machine kept forking while a tree or a search was
-    /// closed, or orphans of the caller's children go to another process, or /proc hides other
-    /// users' processes (`hidepid`).
+    /// One may have been missed, for example because the machine kept forking while a tree or a
+    /// search was closed, a member ended before its children were listed, a debugger holds a member,
+    /// orphans of the caller's children go to another process, /proc hides other users' processes
+    /// (`hidepid`), or something may not be read. Each call lists its own cases.
     BestEffort,
 }
 

@@ -11,7 +11,7 @@ pub(super) struct Bounds {
     boundary: usize,
     /// Each byte in a bracket expression, and twice as much if it is negated; 0: all of it counts 1.
     member: usize,
-    /// How many times what `*` repeats counts.
+    /// `*` makes what it repeats count this many times.
     star: usize,
 }
 
@@ -54,7 +54,8 @@ impl Bounds {
 /// What a part that may match nothing adds to the size of a pattern.
 const HOP: usize = 8;
 
-/// Whether a pattern stays within its bounds. It need not be a valid one.
+/// Whether a pattern stays within its bounds. It need not be a valid one. One pass over the bytes, as
+/// regcomp makes: each kind of byte says how much it adds.
 pub(super) fn is_bounded(pattern: &[u8], bounds: Bounds) -> bool {
     // The size of each open group, and of the atom in the innermost one that a repeat would copy.
     let mut open = vec![0_usize];
@@ -116,26 +117,26 @@ pub(super) fn is_bounded(pattern: &[u8], bounds: Bounds) -> bool {
 
 /// How many copies an interval makes, at least `star` if it has no end, and what follows it. Its `{`
 /// was read. `None`: it is no interval.
-fn interval(bounds: &[u8], star: usize) -> (Option<usize>, &[u8]) {
-    let end = bounds
+fn interval(text: &[u8], star: usize) -> (Option<usize>, &[u8]) {
+    let end = text
         .iter()
         .position(|&b| !b.is_ascii_digit() && b != b',')
-        .filter(|&end| bounds[end] == b'}');
+        .filter(|&end| text[end] == b'}');
     let Some(end) = end else {
-        return (None, bounds);
+        return (None, text);
     };
-    let (bounds, tail) = (&bounds[..end], &bounds[end + 1..]);
+    let (numbers, tail) = (&text[..end], &text[end + 1..]);
     // If a number is too large for usize, regcomp refuses it.
-    let copies = |bound: &[u8]| -> usize {
-        let bound = std::str::from_utf8(bound).unwrap_or_default();
-        bound.parse().unwrap_or(0)
+    let parse = |number: &[u8]| -> usize {
+        let number = std::str::from_utf8(number).unwrap_or_default();
+        number.parse().unwrap_or(0)
     };
-    let copies = match bounds.iter().position(|&b| b == b',') {
-        None => copies(bounds),
-        Some(comma) if comma + 1 == bounds.len() => {
-            copies(&bounds[..comma]).saturating_add(1).max(star)
+    let copies = match numbers.iter().position(|&b| b == b',') {
+        None => parse(numbers),
+        Some(comma) if comma + 1 == numbers.len() => {
+            parse(&numbers[..comma]).saturating_add(1).max(star)
         }
-        Some(comma) => copies(&bounds[..comma]).max(copies(&bounds[comma + 1..])),
+        Some(comma) => parse(&numbers[..comma]).max(parse(&numbers[comma + 1..])),
     };
     (Some(copies.max(1)), tail)
 }

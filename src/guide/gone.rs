@@ -42,6 +42,6 @@
 //! # What counts here
 //!
 //! A process is gone when its last thread has ended. A pidfd becomes readable at that moment
-//! (pidfd_open(2)), for every process, a child of the caller or not. Memory, descriptors, locks and
-//! ports are free by then. The crate waits for that, and never reaps: `Child::wait` still returns
-//! the true status.
+//! (pidfd_open(2), Linux 5.3), for every process, a child of the caller or not. Memory,
+//! descriptors, locks and ports are free by then. The crate waits for that, and never reaps:
+//! `Child::wait` still returns the true status.

@@ -4,8 +4,8 @@
 //! escapes by forking. A process can leave its group (setpgid(2), setsid(2)).
 //!
 //! A **session** is a set of groups, with at most one terminal. A process gets into a session only
-//! by being born in it or by founding it. So a process in the session of a child descends from that
-//! child, even if its parents have ended.
+//! by being born in it or by founding it. So if a child has founded a session, every process in that
+//! session descends from the child, even if its parents have ended.
 //!
 //! Which of them to choose for a child: see [`child::Group`](super::super::child::Group).
 //!

@@ -3,8 +3,8 @@
 //! When a process ends, its children become orphans, and init adopts them. From then on nothing
 //! shows that they descend from the caller.
 //! [`child::adopt_orphans`](super::super::child::adopt_orphans) makes the caller a *child
-//! subreaper* (prctl(2) `PR_SET_CHILD_SUBREAPER`): orphans among its descendants become its own
-//! children. Then "I have no living child" proves "I have no living descendant", and
+//! subreaper* (prctl(2) `PR_SET_CHILD_SUBREAPER`, Linux 3.4): orphans among its descendants become
+//! its own children. Then "I have no living child" proves "I have no living descendant", and
 //! [`Kill::children`](super::super::Kill::children) is exact, also against daemons.
 //!
 //! Call it before the first child is started. An orphan that init has adopted does not come back.

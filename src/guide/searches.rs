@@ -12,9 +12,9 @@
 //! 1. **Stop first.** What is found is stopped before it is killed. A stopped process forks no
 //!    more. So the targets cannot run away while the search goes on.
 //! 2. **The fork counter.** The kernel numbers processes and threads as they are born, and shows
-//!    the newest number (`/proc/sys/kernel/ns_last_pid`). If the number is the same before and
-//!    after a search, nothing was born during it, and the search has seen everything. If it moved
-//!    by a few, the newcomers are looked at one by one.
+//!    the newest number (`/proc/sys/kernel/ns_last_pid`, or the last field of `/proc/loadavg`). If
+//!    the number is the same before and after a search, nothing was born during it, and the search
+//!    has seen everything. If it moved by a few, the newcomers are looked at one by one.
 //!
 //! | result | means |
 //! |---|---|

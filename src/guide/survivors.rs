@@ -6,8 +6,8 @@
 //!
 //! | [`Reason`](super::super::Reason) | what holds it | what helps |
 //! |---|---|---|
-//! | `Uninterruptible` | a disk or network file system that does not answer, or a frozen cgroup (version 1) | repair or force the unmount, thaw the cgroup |
-//! | `Traced` | a debugger, on its way out | end the debugger; the reason has its pid |
+//! | `Uninterruptible` | a disk or network file system that does not answer, or a frozen cgroup (version 1) | repair the file system or force its unmount; thaw the cgroup |
+//! | `Traced` | a debugger, while the process exits | end the debugger; the reason has its pid |
 //! | `StillExiting` | its memory is given back, up to 0.1 s for each GiB; or it is the init of a container | wait longer ([`Kill::verify_within`](super::super::Kill::verify_within)) |
 //! | `StillRunning` | it has not come to act on the signal, as on an overloaded machine | wait longer |
 //! | `NotPermitted` | it belongs to another user | the rights of that user, or `CAP_KILL` |

@@ -59,8 +59,8 @@ pub(crate) struct Cgroup {
     dir: PathBuf,
     /// What the path led to when it was opened. Another cgroup may have the path later.
     place: Metadata,
-    /// `cgroup.events`. It polls `POLLPRI` when it changes. It is closed while processes are held,
-    /// because there may be few descriptors.
+    /// `cgroup.events`. It polls `POLLPRI` when it changes. It is closed before processes are held,
+    /// because there may be few descriptors, and opened again when it is needed.
     events: Option<File>,
     /// It was frozen here, and must be thawed.
     is_frozen: bool,
@@ -150,7 +150,7 @@ impl Cgroup {
             Some(events) => events,
             None => {
                 let events = File::open(self.dir.join("cgroup.events"))?;
-                // It is of the cgroup that has the path now.
+                // Another cgroup may have the path by now, and the file would be its own.
                 if !Metadata::of(&self.dir)?.is_same_file(&self.place) {
                     return Err(io::Error::from_raw_os_error(libc::ENODEV));
                 }

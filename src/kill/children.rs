@@ -7,14 +7,15 @@
 //! 2. Freeze and kill what was found, wait, and start again.
 //! 3. When no child is left alive: list, look at every entry and see it dead, list again. If both
 //!    lists are equal, no child lived, and none came or went. If orphans are given to the caller,
-//!    no descendant is left then.
+//!    no descendant is left then. If not, the last look (`freeze/last_look.rs`) must find none that
+//!    may be one.
 
 use std::collections::HashSet;
 
 use super::super::error::{Error, Result};
 use super::super::find::descent::all_children;
+use super::super::proc;
 use super::super::proc::fork_counter::Newest;
-use super::super::proc::{self};
 use super::super::report::{Coverage, Outcome, Report};
 use super::super::sys::{self, Pid};
 use super::super::targets::found::Added;
@@ -197,7 +198,7 @@ impl Selection for Children {
     fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
         loop {
             let listed = retry(deadline, || self.catch(targets))?;
-            // Any other failure may pass, also one of the wait for the first signal.
+            // Any failure but `EPERM` may pass, also one of the wait after the first signal.
             let is_left = |index| targets.live(index).is_some() && !targets.is_not_permitted(index);
             if (0..targets.len()).any(is_left) {
                 let frozen_by = freeze::frozen_by(deadline);
@@ -217,11 +218,11 @@ impl Selection for Children {
                 // No process in the list lived, and none came or went since.
                 if targets.len() == before && looked_at == listed && self.list(targets)? == listed {
                     // If orphans are given to the caller, the list has shown them.
-                    let is_left = !self.adopts
+                    let may_be_left = !self.adopts
                         && (self.was_cut_short || self.kin.may_have_missed(targets, self.since)?);
                     // A target that may not be signalled is a survivor, and may have forked.
                     let is_doubtful = targets.all_live().next().is_some();
-                    return Ok(self.proof(!is_left && !is_doubtful));
+                    return Ok(self.proof(!may_be_left && !is_doubtful));
                 }
             }
             if deadline.has_passed() {

@@ -70,15 +70,12 @@ pub(super) fn freeze(
             let is_quiet = pass.is_quiet && pass.uninterruptible.is_empty();
             quiet = if is_quiet { quiet + 1 } else { 0 };
             if is_quiet && kin.only_strangers_since(targets, before)? {
-                return closed(
-                    targets,
-                    kin,
-                    if pass.is_traced {
-                        Newest::UNKNOWN
-                    } else {
-                        since
-                    },
-                );
+                let since = if pass.is_traced {
+                    Newest::UNKNOWN
+                } else {
+                    since
+                };
+                return closed(targets, kin, since);
             }
             if quiet == 2 {
                 return closed(targets, kin, Newest::UNKNOWN);
@@ -96,7 +93,8 @@ pub(super) fn freeze(
     }
 }
 
-/// What is proven by a tree that was closed.
+/// What is proven by a tree that was closed. `since` is what the fork counter showed when the call
+/// began; `UNKNOWN`: the coverage is `BestEffort` in any case.
 fn closed(targets: &mut Targets<'_>, kin: &mut Kin, since: Newest) -> Result<Proof> {
     // A member that could not be stopped may have forked.
     if targets.has_doubtful() {

@@ -260,6 +260,13 @@ impl Selection for Groups<'_> {
                 });
             }
         }
+        self.proof(targets)
+    }
+}
+
+impl Groups<'_> {
+    /// What is proven when the latest look found nothing new.
+    fn proof(&self, targets: &mut Targets<'_>) -> Result<Proof> {
         // If no visible process uses the number, a hidden one does.
         let is_empty = |Number { of: group, .. }: &Number| {
             matches!(group.signal(0), Ok(false)) || self.with_zombies.contains(&group.pgid)

@@ -112,7 +112,8 @@ struct Search<M> {
     since: Newest,
     /// How the trees were closed, all freezes together.
     trees: Proof,
-    /// A process matched that was there before the first signal, and would have been one too many.
+    /// A process was left alone because of `at_most`: it was there before the first signal, and began to
+    /// match when the limit was reached.
     was_limited: bool,
 }
 
@@ -220,21 +221,27 @@ impl<M: Seek> Search<M> {
                 Ok(is_match && !is_too_many)
             })?;
             is_new |= added == Added::New;
-            self.met_newcomer |= match added {
-                Added::New => self.has_searched,
-                Added::Known => false,
-                // A zombie matches by its name. It may be a target, or have been there before.
-                Added::Dead => {
-                    let is_new = self.dead.insert(pid);
-                    is_new && self.has_searched && !targets.contains(pid)
-                }
-                Added::Vanished => true,
-            };
+            self.met_newcomer |= self.is_newcomer(pid, added, targets);
         }
         self.has_searched = true;
         match targets.exceeded() {
             Some(most) => Err(targets.too_many(most)),
             None => Ok(is_new),
+        }
+    }
+
+    /// Whether a process that matched was not there at the first search, or was gone before it was
+    /// held.
+    fn is_newcomer(&mut self, pid: Pid, added: Added, targets: &Targets<'_>) -> bool {
+        match added {
+            Added::New => self.has_searched,
+            Added::Known => false,
+            // A zombie matches by its name. It may be a target, or have been there before.
+            Added::Dead => {
+                let is_new = self.dead.insert(pid);
+                is_new && self.has_searched && !targets.contains(pid)
+            }
+            Added::Vanished => true,
         }
     }
 

@@ -12,7 +12,8 @@
 //!
 //! An error in steps 1 and 2, or in the first search of step 3, ends the call: nothing was sent. A
 //! later error of `find` does not count, because `kill` meets it again. If `kill` fails, the known
-//! targets are killed all the same, and the verdict says that it is not complete.
+//! targets are killed all the same, and the verdict says that it is not complete. `TooMany` ends the
+//! call in every step, because it comes only before anything was sent.
 
 use std::time::Duration;
 
@@ -101,6 +102,9 @@ impl Kill {
     /// Limits the blast radius: if more than this many targets are found, nothing is sent to any
     /// (`ErrorKind::TooMany`). Targets that are gone already do not count. Neither do processes
     /// that are forked after the first signal or stop.
+    ///
+    /// A process that was there before the first signal can begin to match a search later. It is left
+    /// alone if it is one too many, and the result is `Unproven`.
     ///
     /// ```
     /// # use process_kill::{ErrorKind, Kill};
@@ -197,10 +201,6 @@ impl Kill {
 
     /// The one escalation: first signal, grace, SIGKILL, verify.
     fn escalate(&self, selection: &mut impl Selection, targets: &mut Targets<'_>) -> Result<Proof> {
-        /// The search time that is not deducted from the grace.
-        const UNCOUNTED: Duration = Duration::from_millis(50);
-        /// How long members are searched that may be without end.
-        const SEARCH: Duration = Duration::from_secs(10);
         self.check()?;
         selection.start(targets)?;
         if self.most < usize::MAX {
@@ -209,34 +209,7 @@ impl Kill {
             targets.limit(self.most);
         }
         if !self.grace.is_zero() && self.first != SIGKILL {
-            let latest = Deadline::after(self.grace.saturating_add(UNCOUNTED).min(SEARCH));
-            let mut found = selection.find(targets, latest)?;
-            self.check_count(targets, found)?;
-            let deadline = Deadline::after(self.grace);
-            let deadline = match self.grace > SEARCH {
-                true => deadline,
-                false => latest.earlier(deadline),
-            };
-            let mut signalled = 0;
-            // A part of a tree is not signalled: it would end, and the rest could not be found any
-            // more.
-            while found.is_complete {
-                let all = targets.len();
-                selection.signal(targets, signalled, &[self.first, SIGCONT]);
-                signalled = all;
-                targets.wait_for(signalled, deadline, Outcome::Exited);
-                if deadline.has_passed() {
-                    break;
-                }
-                // What was forked meanwhile gets the first signal too. `kill` meets an error again.
-                found = match selection.find(targets, deadline) {
-                    Err(e) if e.kind() == ErrorKind::TooMany => return Err(e),
-                    found => found.unwrap_or(Found::NOTHING),
-                };
-                if targets.len() == signalled {
-                    break;
-                }
-            }
+            self.give_grace(selection, targets)?;
         }
         let deadline = Deadline::after(self.verify);
         // If something cannot be read now, the call is not complete. The known targets are killed
@@ -250,7 +223,45 @@ impl Kill {
             proof => proof,
         }
     }
+
+    /// Sends the first signal, and waits for the targets until the grace is over.
+    fn give_grace(&self, selection: &mut impl Selection, targets: &mut Targets<'_>) -> Result<()> {
+        /// The search time that is not deducted from the grace.
+        const UNCOUNTED: Duration = Duration::from_millis(50);
+        let latest = Deadline::after(self.grace.saturating_add(UNCOUNTED).min(SEARCH));
+        let mut found = selection.find(targets, latest)?;
+        self.check_count(targets, found)?;
+        let deadline = Deadline::after(self.grace);
+        let deadline = match self.grace > SEARCH {
+            true => deadline,
+            false => latest.earlier(deadline),
+        };
+        let mut signalled = 0;
+        // A part of a tree is not signalled: it would end, and the rest could not be found any
+        // more.
+        while found.is_complete {
+            let all = targets.len();
+            selection.signal(targets, signalled, &[self.first, SIGCONT]);
+            signalled = all;
+            targets.wait_for(signalled, deadline, Outcome::Exited);
+            if deadline.has_passed() {
+                break;
+            }
+            // What was forked meanwhile gets the first signal too. `kill` meets an error again.
+            found = match selection.find(targets, deadline) {
+                Err(e) if e.kind() == ErrorKind::TooMany => return Err(e),
+                found => found.unwrap_or(Found::NOTHING),
+            };
+            if targets.len() == signalled {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
+
+/// How long members are searched that may be without end.
+const SEARCH: Duration = Duration::from_secs(10);
 
 /// Repeats an attempt until the deadline, if it failed for a reason that may pass, such as a full
 /// descriptor table. The targets are stopped meanwhile, so nothing is lost.

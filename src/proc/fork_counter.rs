@@ -11,6 +11,9 @@
 //! The kernel takes a number before it lists the process anywhere. So the counter proves nothing
 //! about a fork that is under way. The members of a tree must be seen stopped first.
 //!
+//! After the highest number the kernel starts again at low ones. If enough time for a whole lap has
+//! passed between two values, they prove nothing about a single number.
+//!
 //! clone3(2) with `set_tid` is not counted: it chooses the number itself (CRIU does that, as root).
 
 use std::io;
@@ -23,13 +26,13 @@ use super::{Proc, is_absent, number};
 
 /// What the counter showed; `None`: the kernel does not tell.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Newest(Option<Reading>);
+pub(crate) struct Newest(Option<Shown>);
 
 #[derive(Clone, Copy, Debug)]
-struct Reading {
+struct Shown {
     number: u32,
     at: Instant,
-    /// How many numbers there are, about.
+    /// About how many numbers there are (`pid_max`).
     most: u32,
 }
 
@@ -90,12 +93,12 @@ impl Proc {
             match self.load_if_procfs(path, &mut buf) {
                 Ok(true) => {
                     let last = buf.trim_ascii().rsplit(|&b| b == b' ').next();
-                    let reading = |number| Reading {
+                    let shown = |number| Shown {
                         number,
                         at: Instant::now(),
                         most,
                     };
-                    return Ok(Newest(last.and_then(number).map(reading)));
+                    return Ok(Newest(last.and_then(number).map(shown)));
                 }
                 Ok(false) => {}
                 Err(e) if is_absent(&e) || e.kind() == io::ErrorKind::PermissionDenied => {}

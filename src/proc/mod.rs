@@ -1,24 +1,24 @@
 //! /proc: the only folder that reads it and that uses the crate procfs.
 //!
 //! [`Proc`] is a held descriptor of /proc, checked to be a procfs of the caller's own PID
-//! namespace. Every file is opened relative to it, unless there are too few descriptors to hold it.
-//! [`ProcessDir`] reads the files of one process,
-//! by number or through a held descriptor of its directory.
+//! namespace. Every file is opened relative to it. If there are too few descriptors to hold it, files
+//! are opened by their absolute paths. [`ProcessDir`] reads the files of one process, by number or
+//! through a held descriptor of its directory.
 //!
 //! `ENOENT` alone never means "no such process": hidepid (proc(5)) hides live ones. A process is
 //! absent only if kill(2) agrees.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::CStr;
 use std::fmt;
-use std::io::{self, Cursor, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use super::error::{Error, ErrorKind, Result};
-use super::sys::{self, FileSystem, Metadata, Pid};
+use super::sys::{self, Metadata, Pid};
 
 mod after_exec;
+mod base;
 pub(crate) mod dir;
 pub(crate) mod fork_counter;
 pub(crate) mod net;
@@ -26,6 +26,7 @@ mod stat;
 mod threads;
 
 pub(crate) use after_exec::{Reading, Text};
+use base::{Base, open_root};
 pub(crate) use dir::{ProcessDir, children_in};
 pub(crate) use stat::{Stat, Stillness};
 pub(crate) use threads::Seen;
@@ -45,36 +46,12 @@ pub(crate) struct Proc {
 
 impl Proc {
     pub(crate) fn open() -> Result<Proc> {
-        let unreachable = |e: io::Error| match e.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Error::io("open /proc", e),
-            _ => Error::proc("it cannot be reached", Some(e)),
-        };
-        let root = match sys::open_directory(c"/proc") {
-            Err(e) if is_no_room(&e) => None,
-            opened => Some(opened.map_err(unreachable)?),
-        };
-        let file_system = match &root {
-            Some(root) => sys::file_system(root.as_fd()),
-            None => sys::file_system_of(c"/proc"),
-        };
-        match file_system {
-            Ok(FileSystem::Proc) => {}
-            Ok(_) => return Err(Error::proc("no procfs is mounted there", None)),
-            Err(e) => return Err(unreachable(e)),
-        }
-        let caller = Pid::new(std::process::id()).ok_or_else(foreign)?;
-        // With fewer descriptors than this, one is for a pidfd, and another for a file.
-        const ENOUGH: usize = 4;
-        let root = root.filter(|root| {
-            let others = (0..ENOUGH).map_while(|_| root.try_clone().ok());
-            others.collect::<Vec<_>>().len() == ENOUGH
-        });
         let proc = Proc {
+            root: open_root()?,
             spares: RefCell::new(Vec::new()),
-            root,
             waited: Cell::new(Duration::ZERO),
             most_pids: Cell::new(None),
-            caller,
+            caller: Pid::new(std::process::id()).ok_or_else(foreign)?,
         };
         let mut status = Vec::new();
         match proc.load(proc.base(), format_args!("self/status"), &mut status) {
@@ -87,7 +64,7 @@ impl Proc {
         // caller's. A single number says that both are the same. `Pid` alone could agree by chance.
         let numbers = field(&status, b"NSpid:").or_else(|| field(&status, b"Pid:"));
         match numbers.map(|n| number::<u32>(n.trim_ascii())) {
-            Some(Some(pid)) if pid == caller.get() => Ok(proc),
+            Some(Some(pid)) if pid == proc.caller.get() => Ok(proc),
             _ => Err(foreign()),
         }
     }
@@ -310,34 +287,6 @@ impl Proc {
     }
 }
 
-/// Where paths begin: in a held directory, or in /proc by its absolute path.
-#[derive(Clone, Copy)]
-struct Base<'d> {
-    dir: BorrowedFd<'d>,
-    prefix: &'static str,
-}
-
-impl<'d> Base<'d> {
-    fn held(dir: &'d OwnedFd) -> Base<'d> {
-        Base {
-            dir: dir.as_fd(),
-            prefix: "",
-        }
-    }
-
-    /// Paths below /proc are short: numbers and fixed names.
-    fn with_path<T>(
-        self,
-        path: fmt::Arguments<'_>,
-        open: impl FnOnce(BorrowedFd<'_>, &CStr) -> io::Result<T>,
-    ) -> io::Result<T> {
-        let mut bytes = Cursor::new([0_u8; 64]);
-        write!(bytes, "{}{path}\0", self.prefix)?;
-        let path = CStr::from_bytes_until_nul(bytes.get_ref());
-        open(self.dir, path.map_err(|_| io::ErrorKind::InvalidInput)?)
-    }
-}
-
 /// /proc, if it can be used. It is opened at the first use, because most kills do not need it.
 #[derive(Default)]
 pub(crate) struct MaybeProc(Option<Option<Proc>>);
@@ -361,8 +310,9 @@ pub(crate) fn visible(proc: &Proc) -> Result<Vec<Pid>> {
     proc.pids().map_err(|e| Error::io("list /proc", e))
 }
 
-/// As [`visible`], but only those that may be meant by their group and session. What is read later
-/// decides. Two system calls tell both, and take a twentieth of the time that `stat` takes.
+/// As [`visible`], without the processes whose group and session are not meant. This only saves
+/// time: what is read later decides. Two system calls tell both, and take a twentieth of the time
+/// that `stat` takes.
 pub(crate) fn visible_in(proc: &Proc, is_meant: impl Fn(u32, u32) -> bool) -> Result<Vec<Pid>> {
     let mut pids = visible(proc)?;
     pids.retain(

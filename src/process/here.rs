@@ -33,8 +33,8 @@ impl Here {
         Ok(here)
     }
 
-    /// As /proc shows it now or, if /proc is missing or a read fails, as this process has read it
-    /// before: neither changes while a process lives.
+    /// As /proc shows it now. If /proc is missing or a read fails: as this process has read it before,
+    /// because the boot and the PID namespace of a process never change.
     pub(crate) fn look(proc: &mut MaybeProc) -> Here {
         let now = proc.get().and_then(|proc| Here::read(proc).ok());
         now.or_else(Here::recall).unwrap_or(Here::UNKNOWN)

@@ -12,7 +12,7 @@ pub(crate) fn getpgrp() -> u32 {
 }
 
 /// getpgid(2): the group of a process; 0 for one outside of the caller's PID namespace. `EPERM`: a
-/// security module forbids to ask.
+/// security module forbids the question.
 pub(crate) fn getpgid(pid: Pid) -> io::Result<u32> {
     // SAFETY: an integer.
     let group = unsafe { libc::getpgid(pid.0) };

@@ -2,32 +2,29 @@
 //!
 //! | state | what is held | becomes |
 //! |---|---|---|
-//! | `Live` | a [`PidRef`] | `Gone`, or `Parked` if another target needs its descriptor |
-//! | `Parked` | an identity, and no pidfd | `Live` when it is acted on, or `Gone` |
-//! | `Pending` | a pid: there was no descriptor to hold it | as `Parked`, if it is older than the call |
+//! | `Live` | a [`PidRef`] | `Gone`, or `Parked` if another target needs its descriptor (`hold.rs`) |
+//! | `Parked` | an identity, and no pidfd | `Live` when it is acted on, `Gone`, or `Refused` |
+//! | `Pending` | a pid: there was no descriptor to hold it | as `Parked`; `Refused` if it may be younger than the call |
 //! | `Gone` | how it ended | stays |
 //! | `Refused` | why | stays |
 //!
 //! Invariants: every signal to a single target goes through a [`PidRef`], so not to a successor.
 //! Each process is a target once. A target that got SIGSTOP here gets SIGKILL or, when the targets
 //! are dropped, SIGCONT. Only that SIGCONT may go by number, if nothing else is left.
-//!
-//! If there are more targets than descriptors, the oldest are parked, a few at a time. [`Proc`]
-//! keeps a descriptor of its own for reading.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::error::{Error, Result};
 use super::proc::{self, MaybeProc, Proc, Stat};
-use super::process::{Here, PidRef, Pin, ProcessGroup, ProcessId, have_ended};
+use super::process::{Here, PidRef, Pin, ProcessId};
 use super::report::{Outcome, Reason};
 use super::sys::{self, Pid, SIGCONT};
-use super::wait::{Backoff, Deadline, Ppoll, Wait};
+use super::wait::{Deadline, Ppoll, Wait};
 
 pub(crate) mod found;
+mod hold;
 mod signal;
 mod spared;
 mod stop;
@@ -35,9 +32,6 @@ mod verdict;
 
 pub(crate) use spared::Spared;
 pub(crate) use verdict::Proof;
-
-/// How many targets one system call looks at.
-const AT_ONCE: usize = 32;
 
 pub(crate) struct Targets<'w> {
     started: Instant,
@@ -49,7 +43,8 @@ pub(crate) struct Targets<'w> {
     targets: Vec<Target>,
     /// The index of the latest target with a pid.
     latest: HashMap<Pid, usize>,
-    /// The targets from this index on may have ended before they were named. `None`: none of them.
+    /// The targets from this index on were not looked at since they were held, so they may be zombies.
+    /// `None`: each is looked at when it is held.
     unlooked: Option<usize>,
     /// The outcome that the latest wait gave to targets.
     outcome: Outcome,
@@ -61,7 +56,8 @@ pub(crate) struct Targets<'w> {
     has_missed: bool,
     /// Until when a target that cannot be held is tried again; `None`: all could be held.
     retry_by: Option<Deadline>,
-    /// How many processes may be hit. `None`: any number, or they are not counted yet.
+    /// How many processes may be hit that were there before the first signal. `None`: any number, or
+    /// they are not counted yet.
     most: Option<usize>,
     /// When the first signal or stop was sent, as the time since boot.
     sent: Option<Duration>,
@@ -155,37 +151,6 @@ impl<'w> Targets<'w> {
         self.unlooked = None;
     }
 
-    /// Takes out the targets that ended before they were named. That must be known before they are
-    /// parked or signalled, because a signal to a zombie is no error. True: there was one.
-    fn look_at_unlooked(&mut self) -> bool {
-        let all = self.targets.len();
-        let from = self.unlooked.replace(all).unwrap_or(all);
-        self.look(from..all, Outcome::AlreadyGone)
-    }
-
-    /// Looks at many targets with few system calls. Those that are gone are gone with `outcome`.
-    /// True: there was one.
-    fn look(&mut self, which: Range<usize>, outcome: Outcome) -> bool {
-        let mut found = false;
-        for targets in self.targets[which].chunks_mut(AT_ONCE) {
-            let mut pidfds = [None; AT_ONCE];
-            for (pidfd, target) in pidfds.iter_mut().zip(targets.iter()) {
-                *pidfd = match &target.state {
-                    State::Live(held) if target.doubt.is_none() => held.pidfd(),
-                    _ => None,
-                };
-            }
-            let have_ended = have_ended(pidfds);
-            for (target, is_gone) in targets.iter_mut().zip(have_ended) {
-                if is_gone {
-                    target.state = State::Gone(outcome);
-                }
-                found |= is_gone;
-            }
-        }
-        found
-    }
-
     fn unless_refused(&mut self, state: State) -> State {
         let reason = match &state {
             State::Live(held) => self.refusal(held.pid(), Some(held)),
@@ -248,7 +213,8 @@ impl<'w> Targets<'w> {
         self.here().judge(id).is_none()
     }
 
-    /// It is read once: two answers could refuse a root and kill its group.
+    /// The caller's boot and PID namespace. They are read once in a call: with two different answers
+    /// a root could be refused and its group killed.
     fn here(&mut self) -> Here {
         *self.here.get_or_insert_with(|| Here::look(&mut self.proc))
     }
@@ -275,6 +241,7 @@ impl<'w> Targets<'w> {
 
     /// /proc, with descriptors to read it. Without it no process can be found.
     pub(crate) fn proc(&mut self) -> Result<&Proc> {
+        // If the spare descriptors cannot be opened, targets are parked for them.
         while !self.proc.get().is_none_or(Proc::save_descriptors) && self.make_room() {}
         match self.proc.get() {
             Some(proc) => Ok(proc),
@@ -291,30 +258,13 @@ impl<'w> Targets<'w> {
         partial.map_err(|e| Error::io("read /proc/thread-self/mounts", e))
     }
 
-    /// Makes an attempt that needs a descriptor. If none is free, targets are parked for it, and then
-    /// the spare ones of /proc are closed.
-    pub(crate) fn with_room<T>(
-        &mut self,
-        mut attempt: impl FnMut() -> io::Result<T>,
-    ) -> io::Result<T> {
-        loop {
-            match attempt() {
-                Err(e) if proc::is_no_room(&e) && self.make_room() => {}
-                Err(e) if proc::is_no_room(&e) => {
-                    let proc = self.proc.get().ok_or(e)?;
-                    return proc.with_room(attempt);
-                }
-                result => return result,
-            }
-        }
-    }
-
     /// From now on at most so many processes are hit that were there before the first signal.
     pub(crate) fn limit(&mut self, most: usize) {
         self.most = Some(most);
     }
 
-    /// If as many are hit as may be: when the first signal was sent, as the time since boot.
+    /// When the first signal was sent, as the time since boot, if the limit is reached. `None`: more
+    /// processes may be hit, or nothing was sent yet.
     pub(crate) fn full_since(&self) -> Option<Duration> {
         let is_hit = |target: &&Target| {
             !matches!(
@@ -331,31 +281,6 @@ impl<'w> Targets<'w> {
     pub(crate) fn exceeded(&self) -> Option<usize> {
         self.most
             .filter(|&most| self.sent.is_none() && self.all_live().count() > most)
-    }
-
-    /// The identity of the process that has this number now.
-    pub(crate) fn identify(&mut self, pid: Pid) -> io::Result<Option<ProcessId>> {
-        loop {
-            let proc = self.proc.get().ok_or(io::ErrorKind::Unsupported)?;
-            match PidRef::identified(pid, proc) {
-                Err(e) if proc::is_no_room(&e) && self.make_room() => {}
-                found => return Ok(found?.map(|(_, id)| id)),
-            }
-        }
-    }
-
-    /// Opens a group, so that a later one of the same number is told from it.
-    pub(crate) fn open_group(&mut self, pgid: Pid) -> Result<ProcessGroup> {
-        let failed = |e| Error::io(format!("pin group {}", pgid.get()), e);
-        match ProcessGroup::open(pgid) {
-            // The pidfds of groups stay open. So each must leave room for that of a target.
-            Ok(group) if self.proc()?.has_room() => Ok(group),
-            Err(e) if !proc::is_no_room(&e) => Err(failed(e)),
-            Ok(_) | Err(_) => {
-                self.proc()?;
-                ProcessGroup::open_unheld(pgid).map_err(failed)
-            }
-        }
     }
 
     /// How many targets there are, gone ones included.
@@ -411,132 +336,9 @@ impl<'w> Targets<'w> {
         self.targets[index].doubt.is_some()
     }
 
-    /// Holds a process. If no descriptor is free, it is held later.
-    fn pin(&mut self, pid: Pid, expected: Option<&ProcessId>) -> State {
-        let open = match self.unlooked {
-            Some(_) => PidRef::open_unlooked,
-            None => PidRef::open,
-        };
-        let pin = loop {
-            match open(pid, expected, &mut self.proc) {
-                Pin::NoRoom if self.make_room() => {}
-                Pin::NoRoom => match PidRef::without_descriptor(pid, expected) {
-                    Pin::Refused(_) if self.pause() => {}
-                    Pin::Refused(_) => break Pin::NoRoom,
-                    pin => break pin,
-                },
-                Pin::Failed(_) if self.pause() => {}
-                // It may fail for good. A pid alone can be held by its start time, as without
-                // pidfds.
-                Pin::Failed(_) if expected.is_none() => {
-                    break PidRef::without_pidfd(pid, None, &mut self.proc);
-                }
-                pin => break pin,
-            }
-        };
-        match pin {
-            Pin::Held(held) => State::Live(held),
-            Pin::Gone => State::Gone(Outcome::AlreadyGone),
-            Pin::Refused(reason) => State::Refused(reason),
-            Pin::NoRoom | Pin::Failed(_) => {
-                expected.map_or(State::Pending(pid), |id| State::Parked(*id))
-            }
-        }
-    }
-
-    /// As [`Targets::pin`], for a bare pid some time after the call began. The number may have gone
-    /// to another process since, so a process that may have started since is refused.
-    fn pin_late(&mut self, pid: Pid) -> State {
-        let held = match self.pin(pid, None) {
-            State::Live(held) => held,
-            state => return state,
-        };
-        let mut buf = Vec::new();
-        let stat = self.proc.get().map(|proc| proc.process(pid).stat(&mut buf));
-        match stat {
-            Some(Ok(Some(stat))) if !self.is_younger(&stat) && held.has_its_pid() => {
-                State::Live(held)
-            }
-            _ => State::Refused(Reason::Unverifiable),
-        }
-    }
-
     /// Whether a process may have started since the call began.
     pub(crate) fn is_younger(&self, stat: &Stat<'_>) -> bool {
         stat.may_have_started_since(self.began)
-    }
-
-    /// Pauses before another attempt: another thread may close a descriptor in a moment. False: the
-    /// time for that is over. All targets share it, because a table can be full for good.
-    fn pause(&mut self) -> bool {
-        const PATIENCE: Duration = Duration::from_millis(20);
-        let until = *self
-            .retry_by
-            .get_or_insert_with(|| Deadline::after(PATIENCE));
-        let mut pause = Backoff::new(Duration::from_millis(2), Duration::from_millis(2));
-        let has_time = !until.has_passed();
-        if has_time {
-            pause.pause(until, &mut *self.wait);
-        }
-        has_time
-    }
-
-    /// Parks a few targets, so that this thread can open a pidfd and other threads find room.
-    fn make_room(&mut self) -> bool {
-        const FEW: usize = 4;
-        if self.unlooked.is_some() && self.look_at_unlooked() {
-            return true;
-        }
-        let mut parked = 0;
-        for target in &mut self.targets {
-            let State::Live(held) = &target.state else {
-                continue;
-            };
-            if let Some(id) = held.identity() {
-                target.state = State::Parked(id);
-                parked += 1;
-            }
-            if parked == FEW {
-                break;
-            }
-        }
-        parked > 0
-    }
-
-    /// Acts on a live target. One that is not held is held first. If `act` returns true, the target
-    /// is gone with `outcome`.
-    fn act(
-        &mut self,
-        index: usize,
-        outcome: Outcome,
-        act: impl FnOnce(&PidRef, &mut MaybeProc, &mut dyn Wait) -> io::Result<bool>,
-    ) {
-        let state = match self.targets[index].state {
-            State::Parked(id) => Some(self.pin(id.number(), Some(&id))),
-            State::Pending(pid) => Some(self.pin_late(pid)),
-            State::Live(_) | State::Gone(_) | State::Refused(_) => None,
-        };
-        match state.map(|state| self.unless_refused(state)) {
-            None => {}
-            Some(State::Gone(_)) => self.targets[index].state = State::Gone(outcome),
-            // No descriptor is free now. There may be one later.
-            Some(State::Parked(_) | State::Pending(_)) => {
-                self.targets[index].doubt = Some(Reason::Unverifiable);
-            }
-            Some(state) => self.targets[index].state = state,
-        }
-        let target = &mut self.targets[index];
-        let State::Live(held) = &target.state else {
-            return;
-        };
-        match act(held, &mut self.proc, &mut *self.wait) {
-            Ok(true) => target.state = State::Gone(outcome),
-            Ok(false) => {}
-            Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
-                target.doubt = Some(Reason::NotPermitted);
-            }
-            Err(_) => target.doubt = Some(Reason::Unverifiable),
-        }
     }
 }
 

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use super::super::report::{Outcome, Reason};
 use super::super::sys::{self, SIGCONT, SIGKILL};
 use super::super::wait::{Backoff, Deadline, is_gone_by};
-use super::{AT_ONCE, State, Target, Targets};
+use super::hold::AT_ONCE;
+use super::{State, Target, Targets};
 
 impl Targets<'_> {
     /// Sends these to all live targets, from one index on. A target that may not be signalled is

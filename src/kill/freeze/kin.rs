@@ -27,17 +27,18 @@ use super::super::super::process::{ProcessGroup, pid_of};
 use super::super::super::sys::{self, Pid, SIGCONT, SIGKILL, SIGSTOP};
 use super::super::super::targets::Targets;
 use super::super::super::targets::found::Added;
-use super::newest;
+
+mod numbers;
 
 /// The kin of the targets, found by session and group.
 #[derive(Default)]
 pub(in super::super) struct Kin {
     sessions: HashMap<Pid, Number>,
     groups: HashMap<Pid, MemberGroup>,
-    /// The sessions whose number is their own at the latest look.
+    /// The sessions whose number was their own at the latest look.
     current: HashSet<Pid>,
-    /// The sessions and groups that a live target was in at the latest look, if that was needed to
-    /// tell that the number is their own.
+    /// The numbers that are their own because a live target was in the session or group at the latest
+    /// look. Only what the leader and the fork counter could not tell was asked for.
     with_targets: HashSet<Pid>,
     /// Numbers of sessions and groups that may be a stranger's by now.
     pub(super) unsure: HashSet<Pid>,
@@ -333,78 +334,6 @@ impl Kin {
     /// have given its own children away since.
     pub(super) fn is_newly_dead(&mut self, child: Pid) -> bool {
         self.dead.insert(child)
-    }
-
-    /// Finds out which sessions and groups still have their numbers.
-    fn refresh(&mut self, targets: &mut Targets<'_>) -> Result<()> {
-        let now = newest(targets)?;
-        self.with_targets.clear();
-        let sessions = self.sessions.iter();
-        let is_asked = |(_, number): &(&Pid, &Number)| !number.names_session(now);
-        let mut asked: HashSet<Pid> = sessions.filter(is_asked).map(|(&sid, _)| sid).collect();
-        self.groups.retain(|&pgid, group| {
-            // A number that names a group cannot name another process's session.
-            match group.number.names_group(now) {
-                None => drop(asked.insert(pgid)),
-                Some(true) => drop(asked.remove(&pgid)),
-                Some(false) => return false,
-            }
-            true
-        });
-        let mut buf = Vec::new();
-        for index in 0..targets.len() {
-            let Some(pid) = targets.live(index).filter(|_| !asked.is_empty()) else {
-                continue;
-            };
-            let stat = targets.proc()?.process(pid).stat(&mut buf);
-            let Some(stat) = proc::readable(pid, stat)? else {
-                continue;
-            };
-            let numbers = [stat.session, stat.group]
-                .map(Pid::new)
-                .into_iter()
-                .flatten();
-            let mut numbers = numbers.filter(|number| asked.contains(number)).peekable();
-            if numbers.peek().is_some() && targets.has_its_pid(index)? {
-                self.with_targets.extend(numbers);
-            }
-        }
-        self.unsure.extend(asked);
-        self.unsure
-            .retain(|number| !self.with_targets.contains(number));
-        self.groups.retain(|pgid, _| !self.unsure.contains(pgid));
-        self.current.clear();
-        for (&sid, number) in &mut self.sessions {
-            if !self.unsure.contains(&sid) {
-                number.note(now);
-                self.current.insert(sid);
-            }
-        }
-        for group in self.groups.values_mut() {
-            group.number.note(now);
-        }
-        Ok(())
-    }
-
-    /// As [`Kin::is_sure`], after the process is held: the number may have been given away while the
-    /// processes were listed.
-    fn is_proven(&self, stat: &Stat<'_>, now: Newest) -> bool {
-        let sid = Pid::new(stat.session).filter(|sid| self.current.contains(sid));
-        let session = sid.and_then(|sid| self.sessions.get(&sid));
-        let group = Pid::new(stat.group).and_then(|pgid| self.groups.get(&pgid));
-        session.is_some_and(|session| {
-            self.with_targets.contains(&session.of.pgid) || session.names_session(now)
-        }) || (group.is_some_and(|group| group.is_owned) && self.is_in_group(stat, now))
-    }
-
-    /// Whether it is in a group of the tree that has its number still.
-    fn is_in_group(&self, stat: &Stat<'_>, now: Newest) -> bool {
-        let group = Pid::new(stat.group).and_then(|pgid| self.groups.get(&pgid));
-        group.is_some_and(|MemberGroup { number, .. }| {
-            // Without a counter the latest look must do.
-            let is_current = now.is_unknown() || self.with_targets.contains(&number.of.pgid);
-            number.names_group(now).unwrap_or(is_current)
-        })
     }
 
     fn ancestry(&mut self, targets: &mut Targets<'_>) -> Result<&Ancestry> {

@@ -1,7 +1,7 @@
 //! The last look, after all members were killed: for an orphan that may be a member's child.
 //!
-//! A member can start a process and end before the process is listed. A handler of the first signal
-//! may do so, and a member that a debugger or a SIGCONT from outside continues. The kernel gives the
+//! A member can start a process and end before the process is listed. It may do so in a handler of the
+//! first signal, or when a debugger or another process's SIGCONT lets it run on. The kernel gives the
 //! orphan to another process and keeps no record of its parent. So it may be a stranger. It is not
 //! killed, but the call is not `Ok`.
 //!
@@ -12,9 +12,10 @@
 //! 3. It was adopted. The child of another process is in the session of its parent, unless it leads
 //!    a session. Init's and the caller's own children may be in the same session, so they are
 //!    suspected too. The kernel gives orphans to the first thread, so a child of another thread of
-//!    the caller is none.
+//!    the caller is no orphan.
 //!
-//! An orphan that has left the session or group is not found. The coverage is `BestEffort` then.
+//! An orphan that has left the session or the group is not found. The coverage is `BestEffort` then,
+//! because the fork counter has moved.
 //!
 //! Two more things are suspected: a process in a session or group whose number may have been given
 //! to a stranger, and a member that /proc hides (`hidepid`).
@@ -22,8 +23,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::super::error::{Error, Result};
-use super::super::super::proc;
 use super::super::super::proc::fork_counter::Newest;
+use super::super::super::proc::{self, Stat};
 use super::super::super::process::ProcessGroup;
 use super::super::super::sys::{self, Pid};
 use super::super::super::targets::Targets;
@@ -41,9 +42,11 @@ impl Kin {
             return Ok(true);
         }
         let now = newest(targets)?;
-        if now.is_same(since) {
-            return Ok(false);
-        }
+        Ok(!now.is_same(since) && self.has_suspect(targets, since, now)?)
+    }
+
+    /// Looks at every process. `now` is what the fork counter showed before.
+    fn has_suspect(&self, targets: &mut Targets<'_>, since: Newest, now: Newest) -> Result<bool> {
         let mut sessions = HashMap::new();
         let mut suspects = Vec::new();
         let mut buf = Vec::new();
@@ -61,32 +64,28 @@ impl Kin {
             if numbers.any(|number| self.unsure.contains(&number)) {
                 return Ok(true);
             }
-            let is_suspect = now.may_follow(since, pid)
-                && targets.is_younger(&stat)
-                && self.places.contains(&(stat.session, stat.group))
-                && stat.session != pid.get();
-            if is_suspect {
-                suspects.push((pid, Pid::new(stat.parent), stat.session));
+            let is_young = now.may_follow(since, pid) && targets.is_younger(&stat);
+            if is_young && self.may_be_born_to_member(pid, &stat) {
+                suspects.push(Suspect {
+                    pid,
+                    parent: Pid::new(stat.parent),
+                    session: stat.session,
+                });
             }
         }
-        for (pid, parent, session) in suspects {
-            let is_adopted = match parent {
-                // Outside of this PID namespace.
-                None => false,
-                Some(parent) if targets.has_live(parent) => true,
-                Some(parent) if parent.is_caller() => adopts(pid, targets)?,
-                Some(parent) if parent.is_init() => true,
-                Some(parent) => sessions.get(&parent).is_some_and(|&own| own != session),
-            };
-            if is_adopted {
+        for suspect in suspects {
+            if suspect.is_adopted(&sessions, targets)? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
-}
 
-impl Kin {
+    fn may_be_born_to_member(&self, pid: Pid, stat: &Stat<'_>) -> bool {
+        let leads_session = stat.session == pid.get();
+        !leads_session && self.places.contains(&(stat.session, stat.group))
+    }
+
     /// Whether an owned group has a member that /proc hides. The kernel tells that it has one.
     fn has_hidden_member(&self, targets: &mut Targets<'_>) -> Result<bool> {
         let owned: Vec<&ProcessGroup> = self.owned_groups().collect();
@@ -99,10 +98,35 @@ impl Kin {
             let stat = proc::readable(pid, targets.proc()?.process(pid).stat(&mut buf))?;
             seen.extend(stat.and_then(|stat| Pid::new(stat.group)));
         }
-        // A visible member is a target, or a zombie, which keeps the number in use.
+        // If a member is visible, it is a target, or a zombie that keeps the number in use.
         Ok(owned
             .into_iter()
             .any(|group| !seen.contains(&group.pgid) && !matches!(group.signal(0), Ok(false))))
+    }
+}
+
+/// A process that was born since the call began, in the session and group of a member.
+struct Suspect {
+    pid: Pid,
+    /// `None`: it was started from outside of this PID namespace. No orphan of a member is.
+    parent: Option<Pid>,
+    session: u32,
+}
+
+impl Suspect {
+    /// Whether it may have been adopted. `sessions` are those of all processes, also of zombies.
+    fn is_adopted(&self, sessions: &HashMap<Pid, u32>, targets: &mut Targets<'_>) -> Result<bool> {
+        let Some(parent) = self.parent else {
+            return Ok(false);
+        };
+        if targets.has_live(parent) {
+            return Ok(true);
+        }
+        if parent.is_caller() {
+            return adopts(self.pid, targets);
+        }
+        let differs = |&session: &u32| session != self.session;
+        Ok(parent.is_init() || sessions.get(&parent).is_some_and(differs))
     }
 }
 
