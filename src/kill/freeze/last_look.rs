@@ -16,10 +16,15 @@
 //!
 //! An orphan that has left the session or group is not found. The coverage is `BestEffort` then.
 //!
+//! A suspect that is dying forks no more. Another call may be killing the tree that it belongs to. So
+//! this call waits for its end and looks again. By then its children have been adopted, and are
+//! suspected themselves.
+//!
 //! Two more things are suspected: a process in a session or group whose number may have been given
 //! to a stranger, and a member that /proc hides (`hidepid`).
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use super::super::super::error::{Error, Result};
 use super::super::super::proc;
@@ -27,22 +32,48 @@ use super::super::super::proc::fork_counter::Newest;
 use super::super::super::process::ProcessGroup;
 use super::super::super::sys::{self, Pid};
 use super::super::super::targets::Targets;
+use super::super::super::wait::{Backoff, Deadline, Ppoll};
 use super::{Kin, newest};
+
+/// What one look at all processes shows.
+enum Suspicion {
+    None,
+    /// All suspects are dying.
+    Dying,
+    Some,
+}
 
 impl Kin {
     /// Whether a process lives that may be an unknown member. `since` is what the fork counter showed
-    /// when the call began.
+    /// when the call began. Suspects that are dying are waited for until the deadline.
     pub(in super::super) fn may_have_missed(
         &self,
         targets: &mut Targets<'_>,
         since: Newest,
+        deadline: Deadline,
     ) -> Result<bool> {
+        /// A stranger that cannot end must not hold up a call that waits for ever.
+        const PATIENCE: Duration = Duration::from_secs(1);
         if self.has_hidden_member(targets)? {
             return Ok(true);
         }
+        let patience = deadline.or_after(PATIENCE);
+        let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(20));
+        loop {
+            match self.suspicion(targets, since)? {
+                Suspicion::None => return Ok(false),
+                Suspicion::Dying if !patience.has_passed() => {
+                    backoff.pause(patience, &mut Ppoll);
+                }
+                Suspicion::Dying | Suspicion::Some => return Ok(true),
+            }
+        }
+    }
+
+    fn suspicion(&self, targets: &mut Targets<'_>, since: Newest) -> Result<Suspicion> {
         let now = newest(targets)?;
         if now.is_same(since) {
-            return Ok(false);
+            return Ok(Suspicion::None);
         }
         let mut sessions = HashMap::new();
         let mut suspects = Vec::new();
@@ -59,17 +90,21 @@ impl Kin {
             }
             let mut numbers = [stat.session, stat.group].into_iter().filter_map(Pid::new);
             if numbers.any(|number| self.unsure.contains(&number)) {
-                return Ok(true);
+                return Ok(Suspicion::Some);
             }
             let is_suspect = now.may_follow(since, pid)
                 && targets.is_younger(&stat)
                 && self.places.contains(&(stat.session, stat.group))
                 && stat.session != pid.get();
             if is_suspect {
-                suspects.push((pid, Pid::new(stat.parent), stat.session));
+                let (parent, session) = (Pid::new(stat.parent), stat.session);
+                // At once, before it ends. One that has ended already is as one that was not seen.
+                let is_dying = proc::readable(pid, targets.proc()?.process(pid).is_dying())?;
+                suspects.push((pid, parent, session, is_dying.unwrap_or(true)));
             }
         }
-        for (pid, parent, session) in suspects {
+        let mut suspicion = Suspicion::None;
+        for (pid, parent, session, is_dying) in suspects {
             let is_adopted = match parent {
                 // Outside of this PID namespace.
                 None => false,
@@ -78,11 +113,13 @@ impl Kin {
                 Some(parent) if parent.is_init() => true,
                 Some(parent) => sessions.get(&parent).is_some_and(|&own| own != session),
             };
-            if is_adopted {
-                return Ok(true);
+            match (is_adopted, is_dying) {
+                (false, _) => {}
+                (true, true) => suspicion = Suspicion::Dying,
+                (true, false) => return Ok(Suspicion::Some),
             }
         }
-        Ok(false)
+        Ok(suspicion)
     }
 }
 
