@@ -219,7 +219,8 @@ impl Selection for Children {
                 if targets.len() == before && looked_at == listed && self.list(targets)? == listed {
                     // If orphans are given to the caller, the list has shown them.
                     let may_be_left = !self.adopts
-                        && (self.was_cut_short || self.kin.may_have_missed(targets, self.since)?);
+                        && (self.was_cut_short
+                            || self.kin.may_have_missed(targets, self.since, deadline)?);
                     // A target that may not be signalled is a survivor, and may have forked.
                     let is_doubtful = targets.all_live().next().is_some();
                     return Ok(self.proof(!may_be_left && !is_doubtful));

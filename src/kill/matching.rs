@@ -288,7 +288,9 @@ impl<M: Seek> Search<M> {
     fn has_left(&self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<bool> {
         match M::WITH_DESCENDANTS {
             _ if self.was_limited => Ok(true),
-            true => retry(deadline, || self.kin.may_have_missed(targets, self.since)),
+            true => retry(deadline, || {
+                self.kin.may_have_missed(targets, self.since, deadline)
+            }),
             false => Ok(false),
         }
     }

@@ -282,7 +282,9 @@ impl Selection for Tree<'_> {
         });
         self.kin.kill();
         targets.kill(deadline, Outcome::Killed);
-        let is_left = retry(deadline, || self.kin.may_have_missed(targets, self.since))?;
+        let is_left = retry(deadline, || {
+            self.kin.may_have_missed(targets, self.since, deadline)
+        })?;
         if is_left { Ok(Proof::NONE) } else { proof }
     }
 }

@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use super::super::sys::{self, Metadata, Pid};
+use super::super::sys::{self, Metadata, Pid, SIGKILL};
 use super::stat::{Stat, whole};
 use super::{Base, Proc, field, is_absent, is_no_room, malformed, number};
 
@@ -130,6 +130,30 @@ impl<'p> ProcessDir<'p> {
         let ids = field(&status, b"Uid:").ok_or_else(malformed)?;
         let mut ids = ids.split(|&b| b == b'\t').filter(|id| !id.is_empty());
         ids.nth(1).and_then(number).ok_or_else(malformed)
+    }
+
+    /// Whether it is exiting, or a signal was sent to it that ends it, so that it forks no more.
+    /// `None`: it has ended.
+    pub(crate) fn is_dying(&self) -> io::Result<Option<bool>> {
+        const KILLED: u64 = 1 << (SIGKILL - 1);
+        let (mut status, mut buf) = (Vec::new(), Vec::new());
+        if !self.read(format_args!("status"), &mut status)? {
+            return Ok(None);
+        }
+        let is_killed = |key: &[u8]| {
+            let mask = field(&status, key).and_then(|mask| std::str::from_utf8(mask).ok());
+            let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+            mask.is_some_and(|mask| mask & KILLED != 0)
+        };
+        // SIGKILL stays in the second until the process is released. Any other signal that ends the
+        // process puts it into the first. execve(2) does so too, if there are other threads.
+        let is_single =
+            field(&status, b"Threads:").and_then(|n| number(n.trim_ascii())) == Some(1u32);
+        if is_killed(b"ShdPnd:") || (is_single && is_killed(b"SigPnd:")) {
+            return Ok(Some(true));
+        }
+        let stat = self.stat(&mut buf)?.filter(|stat| !stat.is_zombie());
+        Ok(stat.map(|stat| stat.is_exiting() && !stat.has_left()))
     }
 
     /// Opens the list of the children that one thread forked, for as long as `read` takes. An error of

@@ -536,3 +536,31 @@ fn is_hung_up(pipe: &ChildStdout, within: Duration) -> bool {
         .revents()
         .is_some_and(|events| events.contains(PollFlags::POLLHUP))
 }
+
+/// While a tree is killed, its orphans are given to init before they end. They are strangers to every
+/// other call.
+#[test]
+fn threads_that_kill_trees_at_once_do_not_suspect_each_other() {
+    if !is_root("threads_that_kill_trees_at_once_do_not_suspect_each_other")
+        || !alone!(threads_that_kill_trees_at_once_do_not_suspect_each_other in OWN_PIDS)
+    {
+        return;
+    }
+    const TREE: &str = "sleep 61 & sleep 61 & echo ready; wait";
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..runs(20) {
+                    let mut shell = Command::new("sh")
+                        .args(["-c", TREE])
+                        .stdout(Stdio::piped())
+                        .spawn()
+                        .unwrap();
+                    until_ready(&mut shell);
+                    Kill::now().tree(shell.id()).unwrap();
+                    shell.wait().unwrap();
+                }
+            });
+        }
+    });
+}

@@ -14,13 +14,19 @@
 //!    suspected too. The kernel gives orphans to the first thread, so a child of another thread of
 //!    the caller is no orphan.
 //!
-//! An orphan that has left the session or the group is not found. The coverage is `BestEffort` then,
-//! because the fork counter has moved.
+//! An orphan that has left the session or the group is not found, and neither is one that a subreaper
+//! other than init and the caller adopted in its own session: the subreaper's own children look the
+//! same, as those of make(1) do. The coverage is `BestEffort` then, because the fork counter has moved.
+//!
+//! A suspect that is dying forks no more. Another call may be killing the tree that it belongs to. So
+//! this call waits for its end and looks again. By then its children have been adopted, and are
+//! suspected themselves.
 //!
 //! Two more things are suspected: a process in a session or group whose number may have been given
 //! to a stranger, and a member that /proc hides (`hidepid`).
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use super::super::super::error::{Error, Result};
 use super::super::super::proc::fork_counter::Newest;
@@ -28,25 +34,50 @@ use super::super::super::proc::{self, Stat};
 use super::super::super::process::ProcessGroup;
 use super::super::super::sys::{self, Pid};
 use super::super::super::targets::Targets;
+use super::super::super::wait::{Backoff, Deadline, Ppoll};
 use super::{Kin, newest};
+
+/// What one look at all processes shows.
+enum Suspicion {
+    None,
+    /// All suspects are dying.
+    Dying,
+    Some,
+}
 
 impl Kin {
     /// Whether a process lives that may be an unknown member. `since` is what the fork counter showed
-    /// when the call began.
+    /// when the call began. Suspects that are dying are waited for until the deadline.
     pub(in super::super) fn may_have_missed(
         &self,
         targets: &mut Targets<'_>,
         since: Newest,
+        deadline: Deadline,
     ) -> Result<bool> {
+        /// A stranger that cannot end must not hold up a call that waits for ever.
+        const PATIENCE: Duration = Duration::from_secs(1);
         if self.has_hidden_member(targets)? {
             return Ok(true);
         }
-        let now = newest(targets)?;
-        Ok(!now.is_same(since) && self.has_suspect(targets, since, now)?)
+        let patience = deadline.or_after(PATIENCE);
+        let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(20));
+        loop {
+            match self.suspicion(targets, since)? {
+                Suspicion::None => return Ok(false),
+                Suspicion::Dying if !patience.has_passed() => {
+                    backoff.pause(patience, &mut Ppoll);
+                }
+                Suspicion::Dying | Suspicion::Some => return Ok(true),
+            }
+        }
     }
 
-    /// Looks at every process. `now` is what the fork counter showed before.
-    fn has_suspect(&self, targets: &mut Targets<'_>, since: Newest, now: Newest) -> Result<bool> {
+    /// Looks at every process, unless none was born since and every number is sure.
+    fn suspicion(&self, targets: &mut Targets<'_>, since: Newest) -> Result<Suspicion> {
+        let now = newest(targets)?;
+        if now.is_same(since) && self.unsure.is_empty() {
+            return Ok(Suspicion::None);
+        }
         let mut sessions = HashMap::new();
         let mut suspects = Vec::new();
         let mut buf = Vec::new();
@@ -62,23 +93,31 @@ impl Kin {
             }
             let mut numbers = [stat.session, stat.group].into_iter().filter_map(Pid::new);
             if numbers.any(|number| self.unsure.contains(&number)) {
-                return Ok(true);
+                return Ok(Suspicion::Some);
             }
             let is_young = now.may_follow(since, pid) && targets.is_younger(&stat);
             if is_young && self.may_be_born_to_member(pid, &stat) {
+                let (parent, session) = (Pid::new(stat.parent), stat.session);
+                // At once, before it ends. One that has ended already is as one that was not seen.
+                let is_dying = proc::readable(pid, targets.proc()?.process(pid).is_dying())?;
                 suspects.push(Suspect {
                     pid,
-                    parent: Pid::new(stat.parent),
-                    session: stat.session,
+                    parent,
+                    session,
+                    is_dying: is_dying.unwrap_or(true),
                 });
             }
         }
+        let mut suspicion = Suspicion::None;
         for suspect in suspects {
             if suspect.is_adopted(&sessions, targets)? {
-                return Ok(true);
+                match suspect.is_dying {
+                    true => suspicion = Suspicion::Dying,
+                    false => return Ok(Suspicion::Some),
+                }
             }
         }
-        Ok(false)
+        Ok(suspicion)
     }
 
     fn may_be_born_to_member(&self, pid: Pid, stat: &Stat<'_>) -> bool {
@@ -111,6 +150,7 @@ struct Suspect {
     /// `None`: it was started from outside of this PID namespace. No orphan of a member is.
     parent: Option<Pid>,
     session: u32,
+    is_dying: bool,
 }
 
 impl Suspect {
@@ -139,10 +179,16 @@ fn adopts(child: Pid, targets: &mut Targets<'_>) -> Result<bool> {
     }
     let (mut children, mut buf) = (Vec::new(), Vec::new());
     let listed = targets.proc()?.process(caller);
+    let failed = |e| Error::io("list the caller's children", e);
+    let stat = listed.stat(&mut buf).map_err(failed)?;
+    // Without the first thread, another one is given the orphans.
+    if stat.is_none_or(|stat| stat.leader_exited()) {
+        return Ok(true);
+    }
     match listed.children(caller, &mut children, &mut buf) {
         Ok(_) => Ok(children.contains(&child)),
         // Linux without CONFIG_PROC_CHILDREN.
         Err(e) if proc::is_absent(&e) => Ok(true),
-        Err(e) => Err(Error::io("list the caller's children", e)),
+        Err(e) => Err(failed(e)),
     }
 }
