@@ -109,9 +109,9 @@ impl Cgroup {
         let mut numbers = Vec::new();
         let mut dirs = vec![self.dir.clone()];
         while let Some(dir) = dirs.pop() {
-            let listed = match std::fs::read_to_string(dir.join("cgroup.procs")) {
+            let listed = match self.read(&dir.join("cgroup.procs")) {
                 Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                    std::fs::read_to_string(dir.join("cgroup.threads"))
+                    self.read(&dir.join("cgroup.threads"))
                 }
                 listed => listed,
             };
@@ -122,7 +122,7 @@ impl Cgroup {
                 Err(e) => return Err(e),
             };
             numbers.extend(listed.lines().filter_map(|n| Pid::new(n.parse().ok()?)));
-            match sys::retry(|| directories_in(&dir)) {
+            match sys::retry(|| directories_in(&dir)).and_then(|below| self.check(below)) {
                 Ok(below) => dirs.extend(below),
                 Err(e) if is_removed(&e) => {}
                 Err(e) => return Err(e),
@@ -148,14 +148,7 @@ impl Cgroup {
     fn events(&mut self) -> io::Result<&mut File> {
         let events = match self.events.take() {
             Some(events) => events,
-            None => {
-                let events = File::open(self.dir.join("cgroup.events"))?;
-                // Another cgroup may have the path by now, and the file would be its own.
-                if !Metadata::of(&self.dir)?.is_same_file(&self.place) {
-                    return Err(io::Error::from_raw_os_error(libc::ENODEV));
-                }
-                events
-            }
+            None => self.check(File::open(self.dir.join("cgroup.events"))?)?,
         };
         Ok(self.events.insert(events))
     }
@@ -184,7 +177,7 @@ impl Cgroup {
     /// Writes `cgroup.freeze`: no process in it forks until it is thawed, and SIGKILL still works.
     /// Does nothing before Linux 5.2, or if the cgroup was removed.
     pub(crate) fn freeze(&mut self) -> io::Result<()> {
-        match std::fs::read_to_string(self.dir.join("cgroup.freeze")) {
+        match self.read(&self.dir.join("cgroup.freeze")) {
             Ok(frozen) if frozen.trim() == "1" => Ok(()),
             Ok(_) => {
                 self.is_frozen = true;
@@ -200,8 +193,23 @@ impl Cgroup {
 
     /// Not `fs::write`: that creates a missing file, which fails with another error.
     fn write(&self, file: &str, text: &str) -> io::Result<()> {
-        let mut file = File::options().write(true).open(self.dir.join(file))?;
-        file.write_all(text.as_bytes())
+        let file = File::options().write(true).open(self.dir.join(file))?;
+        self.check(file)?.write_all(text.as_bytes())
+    }
+
+    fn read(&self, path: &Path) -> io::Result<String> {
+        let mut text = String::new();
+        self.check(File::open(path)?)?.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// Returns what was opened. It is of this cgroup only if the path still leads to it afterwards:
+    /// another cgroup may have been made there meanwhile. Then this one was removed.
+    fn check<T>(&self, opened: T) -> io::Result<T> {
+        match Metadata::of(&self.dir)?.is_same_file(&self.place) {
+            true => Ok(opened),
+            false => Err(io::Error::from_raw_os_error(libc::ENODEV)),
+        }
     }
 }
 

@@ -122,6 +122,12 @@ pub(super) fn newest(targets: &mut Targets<'_>) -> Result<Newest> {
     newest.map_err(|e| Error::io("read the number of the newest process", e))
 }
 
+/// As [`newest`], and counts the forks.
+pub(super) fn newest_and_forks(targets: &mut Targets<'_>) -> Result<Newest> {
+    let newest = targets.proc()?.newest_and_forks();
+    newest.map_err(|e| Error::io("count the forks", e))
+}
+
 /// Makes one pass. `None`: the time was over before it ended.
 fn pass(targets: &mut Targets<'_>, kin: &mut Kin, deadline: Deadline) -> Result<Option<Pass>> {
     let mut pass = Pass {

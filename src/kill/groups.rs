@@ -19,7 +19,7 @@ use super::super::sys::{self, Pid, SIGKILL};
 use super::super::targets::found::Added;
 use super::super::targets::{Proof, Spared, Targets};
 use super::super::wait::{Deadline, Ppoll};
-use super::freeze::newest;
+use super::freeze::newest_and_forks;
 use super::{Found, Kill, Selection, retry};
 
 impl Kill {
@@ -110,6 +110,8 @@ pub fn kill_process_group(pgid: u32) -> Result<Report> {
 struct Groups<'a> {
     pgids: &'a [u32],
     groups: Vec<Number>,
+    /// What the fork counter showed before the latest look.
+    looked: Newest,
     /// Groups whose number may be a stranger's by now.
     unsure: Vec<Number>,
     /// The groups in which a zombie was seen. A zombie keeps the number in use.
@@ -123,6 +125,7 @@ impl<'a> Groups<'a> {
         Groups {
             pgids,
             groups: Vec::new(),
+            looked: Newest::UNKNOWN,
             unsure: Vec::new(),
             with_zombies: HashSet::new(),
             was_signalled: false,
@@ -135,7 +138,7 @@ impl<'a> Groups<'a> {
         let Some(group) = groups.find(|group| group.of.pgid.get() == stat.group) else {
             return Ok(None);
         };
-        let now = proc.newest()?;
+        let now = proc.newest_after(self.looked)?;
         // Without a counter the latest look must do.
         let is_current = group.names_group(now).unwrap_or(now.is_unknown());
         Ok(is_current.then_some(group.of.pgid))
@@ -143,7 +146,8 @@ impl<'a> Groups<'a> {
 
     /// Leaves out the groups whose number may have been given to another process.
     fn refresh(&mut self, targets: &mut Targets<'_>) -> Result<()> {
-        let now = newest(targets)?;
+        let now = newest_and_forks(targets)?;
+        self.looked = now;
         let is_asked = |group: &Number| group.names_group(now).is_none();
         let mut with_targets = HashSet::new();
         if self.groups.iter().any(is_asked) {

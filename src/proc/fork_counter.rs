@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use super::super::sys::{self, FileSystem, Pid};
 use super::stat::Stat;
-use super::{Proc, is_absent, number};
+use super::{Proc, field, is_absent, number};
 
 /// What the counter showed; `None`: the kernel does not tell.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +34,21 @@ struct Shown {
     at: Instant,
     /// About how many numbers there are (`pid_max`).
     most: u32,
+    /// How many forks there were since boot on the whole machine, if that was read.
+    forks: Option<u64>,
+}
+
+impl Shown {
+    /// Whether so many forks were possible since an earlier value that every number was given out.
+    fn may_be_a_lap_after(self, earlier: Shown) -> bool {
+        /// A fork takes longer on any machine, because all forks take turns for the number.
+        const FASTEST_FORK: Duration = Duration::from_micros(1);
+        let forks = self.forks.zip(earlier.forks);
+        let is_too_soon =
+            self.at.saturating_duration_since(earlier.at) < FASTEST_FORK.saturating_mul(self.most);
+        !is_too_soon
+            && forks.is_none_or(|(now, then)| now.wrapping_sub(then) >= u64::from(self.most))
+    }
 }
 
 impl Newest {
@@ -46,13 +61,8 @@ impl Newest {
 
     /// Whether a number may have been given out between an earlier value and this one.
     pub(crate) fn may_include(self, earlier: Newest, number: Pid) -> bool {
-        /// A fork takes longer on any machine, because all forks take turns for the number.
-        const FASTEST_FORK: Duration = Duration::from_micros(1);
-        let Some((then, now)) = earlier.0.zip(self.0) else {
-            return true;
-        };
-        let shortest_lap = FASTEST_FORK.saturating_mul(now.most);
-        now.at.saturating_duration_since(then.at) >= shortest_lap
+        let both = earlier.0.zip(self.0);
+        both.is_none_or(|(then, now)| now.may_be_a_lap_after(then))
             || self.may_follow(earlier, number)
     }
 
@@ -97,6 +107,7 @@ impl Proc {
                         number,
                         at: Instant::now(),
                         most,
+                        forks: None,
                     };
                     return Ok(Newest(last.and_then(number).map(shown)));
                 }
@@ -106,6 +117,35 @@ impl Proc {
             }
         }
         Ok(Newest(None))
+    }
+
+    /// As [`Proc::newest`], and counts the forks, so that a later value tells whether all numbers were
+    /// given out in between.
+    pub(crate) fn newest_and_forks(&self) -> io::Result<Newest> {
+        let Newest(mut shown) = self.newest()?;
+        if let Some(shown) = &mut shown {
+            shown.forks = self.forks()?;
+        }
+        Ok(Newest(shown))
+    }
+
+    /// As [`Proc::newest`]. Counts the forks too if that is needed to compare it with an earlier value.
+    pub(crate) fn newest_after(&self, earlier: Newest) -> io::Result<Newest> {
+        let now = self.newest()?;
+        match earlier.0.zip(now.0) {
+            Some((then, now)) if now.may_be_a_lap_after(then) => self.newest_and_forks(),
+            _ => Ok(now),
+        }
+    }
+
+    /// proc_stat(5) `processes`; `None`: /proc does not tell.
+    fn forks(&self) -> io::Result<Option<u64>> {
+        let mut stat = Vec::new();
+        match self.load_all(self.base(), format_args!("stat"), &mut stat) {
+            Ok(()) => Ok(field(&stat, b"processes ").and_then(|n| number(n.trim_ascii()))),
+            Err(e) if is_absent(&e) || e.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// /proc/sys/kernel/pid_max, read once. If it cannot be read, there are enough.

@@ -119,6 +119,11 @@ impl ProcessGroup {
     }
 }
 
+/// Whether a group has this number.
+fn is_group(pgid: Pid) -> bool {
+    !matches!(unless_nobody(sys::kill_group(pgid, 0)), Ok(false))
+}
+
 /// `None`: no process has the pid, or /proc does not tell.
 fn start_time_of(pid: Pid) -> Option<u64> {
     let proc = Proc::open().ok()?;
@@ -156,9 +161,18 @@ impl Number {
     }
 
     /// As [`Number::names_group`], for a session.
-    pub(crate) fn names_session(&self, now: Newest) -> bool {
-        // The group of the leader lies within its session, and keeps the number in use.
-        self.of.has_leader() || self.of.has_number() == Some(true) || self.was_kept(now)
+    pub(crate) fn names_session(&self, now: Newest) -> Option<bool> {
+        if self.of.has_leader() {
+            return Some(true);
+        }
+        match self.of.has_number() {
+            // The group of the leader lies within its session, and keeps the number in use.
+            Some(true) => Some(true),
+            // The number names something else now, so the session is empty.
+            Some(false) if self.of.was_replaced() || is_group(self.of.pgid) => Some(false),
+            // The session may have members in other groups.
+            _ => self.was_kept(now).then_some(true),
+        }
     }
 
     /// Whether no process can have been given the number since it was last seen to be its own.

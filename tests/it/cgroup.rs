@@ -382,3 +382,37 @@ fn a_cgroup_that_holds_the_caller_is_refused_whatever_is_allowed() {
         assert_eq!(outcomes(&report), [(parent, Outcome::Killed)]);
     });
 }
+
+/// The cgroup is removed and made again during the grace, as a service manager does.
+#[test]
+fn another_cgroup_at_the_same_path_is_not_hit() {
+    let Some(cgroup) = Cgroup::new("made-again") else {
+        return;
+    };
+    let root = root().unwrap();
+    let mut obedient = Victim::start("");
+    let mut stubborn = Victim::start("ignore=TERM");
+    cgroup.take(&[obedient.pid(), stubborn.pid()]);
+    let mut stranger = Victim::start("");
+    let report = std::thread::scope(|scope| {
+        let how = Kill::graceful().grace(PATIENCE);
+        let call = scope.spawn(move || how.cgroup(cgroup.dir()).map(|report| (report, cgroup)));
+        obedient.until_zombie();
+        let dir = root.join(format!("process-kill-{}-made-again", std::process::id()));
+        fs::write(root.join("cgroup.procs"), stubborn.pid().to_string()).unwrap();
+        fs::remove_dir(&dir).unwrap();
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("cgroup.procs"), stranger.pid().to_string()).unwrap();
+        stubborn.let_go();
+        let ended = call.join().unwrap();
+        assert!(stranger.answers());
+        stranger.let_go();
+        stranger.all_gone();
+        ended
+    });
+    let (report, _cgroup) = report.unwrap();
+    assert_eq!(
+        outcomes(&report),
+        [obedient.pid(), stubborn.pid()].map(|pid| (pid, Outcome::Exited))
+    );
+}

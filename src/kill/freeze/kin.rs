@@ -40,6 +40,8 @@ pub(in super::super) struct Kin {
     /// The numbers that are their own because a live target was in the session or group at the latest
     /// look. Only what the leader and the fork counter could not tell was asked for.
     with_targets: HashSet<Pid>,
+    /// What the fork counter showed before the latest look.
+    looked: Newest,
     /// Numbers of sessions and groups that may be a stranger's by now.
     pub(super) unsure: HashSet<Pid>,
     /// Children that were zombies when they were listed.
@@ -202,7 +204,11 @@ impl Kin {
     fn mates(&self, targets: &mut Targets<'_>) -> Result<Vec<Mate>> {
         let mut mates = Vec::new();
         let mut buf = Vec::new();
-        for pid in proc::visible(targets.proc()?)? {
+        let is_meant = |group, session| {
+            Pid::new(group).is_some_and(|group| self.groups.contains_key(&group))
+                || Pid::new(session).is_some_and(|session| self.current.contains(&session))
+        };
+        for pid in proc::visible_in(targets.proc()?, is_meant)? {
             let stat = proc::readable(pid, targets.proc()?.process(pid).stat(&mut buf))?;
             mates.extend(
                 stat.filter(|stat| !stat.is_zombie() && self.holds(stat))
@@ -238,7 +244,7 @@ impl Kin {
         }
         let added = targets.add_found(mate.pid, |stat, proc| {
             let is_still = Pid::new(stat.parent) == mate.parent;
-            let now = proc.newest()?;
+            let now = proc.newest_after(self.looked)?;
             Ok(self.is_proven(stat, now) || (is_still && self.is_in_group(stat, now)))
         })?;
         if added == Added::New && stop {

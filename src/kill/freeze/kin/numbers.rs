@@ -4,7 +4,7 @@
 //! of that number after that is a stranger's. So each look begins with [`Kin::refresh`]:
 //!
 //! 1. The leader and the fork counter tell ([`Number`]) that the number is its own, or that it was
-//!    given away. A group whose number was given away is forgotten.
+//!    given away. A session or group whose number was given away is forgotten.
 //! 2. If they cannot tell, a live target in the session or group tells: the number was never free.
 //! 3. If there is none, the number is *unsure*. What is in it is no member. If a process is left in it
 //!    at the end, the call is not `Ok` (`last_look.rs`).
@@ -17,19 +17,25 @@ use std::collections::HashSet;
 use super::super::super::super::error::Result;
 use super::super::super::super::proc::fork_counter::Newest;
 use super::super::super::super::proc::{self, Stat};
-use super::super::super::super::process::group::Number;
 use super::super::super::super::sys::Pid;
 use super::super::super::super::targets::Targets;
-use super::super::newest;
+use super::super::newest_and_forks;
 use super::{Kin, MemberGroup};
 
 impl Kin {
-    /// Finds out which sessions and groups still have their numbers. Forgets the other groups.
+    /// Finds out which sessions and groups still have their numbers. Forgets the others.
     pub(super) fn refresh(&mut self, targets: &mut Targets<'_>) -> Result<()> {
-        let now = newest(targets)?;
-        let sessions = self.sessions.iter();
-        let is_asked = |(_, number): &(&Pid, &Number)| !number.names_session(now);
-        let mut asked: HashSet<Pid> = sessions.filter(is_asked).map(|(&sid, _)| sid).collect();
+        if self.sessions.is_empty() && self.groups.is_empty() {
+            return Ok(());
+        }
+        let now = newest_and_forks(targets)?;
+        self.looked = now;
+        let mut asked = HashSet::new();
+        self.sessions.retain(|&sid, number| {
+            let names = number.names_session(now);
+            asked.extend(names.is_none().then_some(sid));
+            names != Some(false)
+        });
         self.groups.retain(|&pgid, group| {
             // A number that names a group cannot name another process's session.
             match group.number.names_group(now) {
@@ -64,7 +70,7 @@ impl Kin {
         let session = sid.and_then(|sid| self.sessions.get(&sid));
         let group = Pid::new(stat.group).and_then(|pgid| self.groups.get(&pgid));
         session.is_some_and(|session| {
-            self.with_targets.contains(&session.of.pgid) || session.names_session(now)
+            self.with_targets.contains(&session.of.pgid) || session.names_session(now) == Some(true)
         }) || (group.is_some_and(|group| group.is_owned) && self.is_in_group(stat, now))
     }
 
