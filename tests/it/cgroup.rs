@@ -390,7 +390,7 @@ fn another_cgroup_at_the_same_path_is_not_hit() {
         return;
     };
     let root = root().unwrap();
-    let mut obedient = Victim::start("");
+    let obedient = Victim::start("");
     let mut stubborn = Victim::start("ignore=TERM");
     cgroup.take(&[obedient.pid(), stubborn.pid()]);
     let mut stranger = Victim::start("");
