@@ -60,7 +60,8 @@ pub(crate) fn pidfd_send_signal(
 }
 
 /// ioctl_pidfd(2) `PIDFD_GET_INFO`, Linux 6.13: the parent's pid; 0 for a parent outside of the
-/// caller's PID namespace.
+/// caller's PID namespace. Older kernels do not have it: Linux 6.11 and 6.12 answer `EINVAL`, those
+/// before `ENOTTY`.
 #[cfg(target_os = "linux")]
 pub(crate) fn pidfd_get_parent(pidfd: BorrowedFd<'_>) -> io::Result<u32> {
     let mut info = MaybeUninit::<libc::pidfd_info>::zeroed();
