@@ -293,6 +293,10 @@ impl Managed {
     ///
     /// # Errors
     /// As [`Kill::trees`].
+    ///
+    /// # Kernel versions
+    /// Linux 5.12 for the group of a child that was waited for. Before it, the members cannot be told
+    /// from a later group of the same number, and may be left alone: `Unproven`.
     pub fn stop(&mut self, how: &Kill) -> Result<Report> {
         let stopped = how.families(&[self.id], self.own.as_slice(), Ppoll);
         // If it is not gone, there is nothing to reap.
@@ -302,7 +306,8 @@ impl Managed {
 
     /// Kills what is held already. Needs neither /proc nor a free descriptor.
     fn kill_without_search(&mut self, deadline: Deadline) {
-        if let Some(own) = &self.own {
+        // A number that may be a stranger's by now is not signalled.
+        if let Some(own) = self.own.as_ref().filter(|own| !own.group.is_lost()) {
             // An error means that it has no members, or that none of them may be signalled.
             own.group.signal(SIGKILL).unwrap_or(false);
         }

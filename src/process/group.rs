@@ -7,7 +7,9 @@
 //! | has its number, no pidfds or no room | its number, and the leader's start time | the start time differs |
 //!
 //! A pidfd names the group even after the leader is reaped. While a group has a member, the kernel
-//! gives its number to no process.
+//! gives its number to no process. Whether the group has a member still, the pidfd tells in one of two
+//! ways: signal 0 to the group (Linux 6.9), or the group as the owner of the file (Linux 5.12). Before
+//! that, a daemon of a stranger that got the number, and whose leader was reaped, looks the same.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,7 +30,11 @@ pub(crate) struct ProcessGroup {
 #[derive(Debug)]
 enum Leader {
     /// A pidfd of the leader. It names the group even after the leader was reaped.
-    Held(OwnedFd),
+    Held {
+        fd: OwnedFd,
+        /// The group is the owner of the file (fcntl(2) `F_SETOWN`).
+        owns_file: bool,
+    },
     /// It was reaped before. No process can get its number while the group has members.
     Reaped,
     /// It has its number, and there are no pidfds, or no descriptor for one. `None`: its start time
@@ -39,7 +45,12 @@ enum Leader {
 impl ProcessGroup {
     pub(crate) fn open(pgid: Pid) -> io::Result<ProcessGroup> {
         let leader = match open_pidfd(pgid) {
-            Opened::Pidfd(fd) => Leader::Held(fd),
+            Opened::Pidfd(fd) => Leader::Held {
+                // The leader is not reaped afterwards, so the number was its own. An error: a filter.
+                owns_file: sys::set_owner_group(fd.as_fd(), pgid).is_ok()
+                    && !was_reaped(fd.as_fd()),
+                fd,
+            },
             Opened::Nobody => Leader::Reaped,
             Opened::Thread => Leader::Reaped,
             Opened::NoRoom(e) => return Err(e),
@@ -61,7 +72,7 @@ impl ProcessGroup {
     /// not give away a number that still names a group.
     pub(crate) fn was_replaced(&self) -> bool {
         match &self.leader {
-            Leader::Held(fd) => was_reaped(fd.as_fd()) && !is_nobody(self.pgid),
+            Leader::Held { fd, .. } => was_reaped(fd.as_fd()) && !is_nobody(self.pgid),
             Leader::Reaped => !is_nobody(self.pgid),
             Leader::Unheld(then) => {
                 let times = then.zip(start_time_of(self.pgid));
@@ -75,15 +86,20 @@ impl ProcessGroup {
     /// has the number, and whether it was given away meanwhile cannot be told.
     fn has_number(&self) -> Option<bool> {
         match &self.leader {
-            Leader::Held(fd) if was_reaped(fd.as_fd()) => {
+            Leader::Held { fd, owns_file } if was_reaped(fd.as_fd()) => {
                 match sys::pidfd_send_signal(fd.as_fd(), 0, Scope::Group) {
                     Ok(()) => return Some(true),
                     Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Some(false),
                     // Linux before 6.9, or a seccomp filter.
+                    Err(_) if *owns_file => {
+                        if let Ok(has_member) = sys::has_owner_group(fd.as_fd()) {
+                            return Some(has_member);
+                        }
+                    }
                     Err(_) => {}
                 }
             }
-            Leader::Held(_) => return Some(true),
+            Leader::Held { .. } => return Some(true),
             Leader::Reaped => {}
             Leader::Unheld(_) if self.has_leader() => return Some(true),
             Leader::Unheld(_) => {}
@@ -94,10 +110,16 @@ impl ProcessGroup {
     /// Whether the process that had the number when this was opened still has it, a zombie too.
     pub(crate) fn has_leader(&self) -> bool {
         match &self.leader {
-            Leader::Held(fd) => !was_reaped(fd.as_fd()),
+            Leader::Held { fd, .. } => !was_reaped(fd.as_fd()),
             Leader::Reaped => false,
             Leader::Unheld(then) => then.is_some() && *then == start_time_of(self.pgid),
         }
+    }
+
+    /// Whether its number may name a stranger's group by now: the leader was reaped since this was
+    /// opened, and the kernel does not tell whether a member is left.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.leader, Leader::Held { .. }) && self.has_number().is_none()
     }
 
     /// Signals every member; `Ok(false)`: there is no member, not even a zombie.
@@ -106,13 +128,18 @@ impl ProcessGroup {
             return Ok(false);
         }
         let sent = match &self.leader {
-            Leader::Held(fd) => match sys::pidfd_send_signal(fd.as_fd(), signal, Scope::Group) {
-                // `EINVAL`: Linux before 6.9. The others: a seccomp filter.
-                Err(e) if e.raw_os_error() == Some(libc::EINVAL) || is_filtered(&e) => {
-                    sys::kill_group(self.pgid, signal)
+            Leader::Held { fd, .. } => {
+                match sys::pidfd_send_signal(fd.as_fd(), signal, Scope::Group) {
+                    // `EINVAL`: Linux before 6.9. The others: a seccomp filter.
+                    Err(e) if e.raw_os_error() == Some(libc::EINVAL) || is_filtered(&e) => {
+                        if self.has_number() == Some(false) {
+                            return Ok(false);
+                        }
+                        sys::kill_group(self.pgid, signal)
+                    }
+                    sent => sent,
                 }
-                sent => sent,
-            },
+            }
             Leader::Reaped | Leader::Unheld(_) => sys::kill_group(self.pgid, signal),
         };
         unless_nobody(sent)
@@ -144,6 +171,13 @@ pub(crate) struct Number {
 impl Number {
     pub(crate) fn of_group(of: Arc<ProcessGroup>) -> Number {
         Number { of, seen: None }
+    }
+
+    /// A group that was opened before the call. If its leader was reaped since, only the kernel or a
+    /// live target shows that the number is its own.
+    pub(crate) fn of_owned_group(of: Arc<ProcessGroup>) -> Number {
+        let seen = of.is_lost().then_some(Newest::UNKNOWN);
+        Number { of, seen }
     }
 
     /// A session, as long as its leader or a live target shows that the number is its own.

@@ -19,7 +19,10 @@ pub(crate) use fs::{
     CWD, FileSystem, Metadata, file_system, file_system_of, for_each_name, fstatat, open_directory,
     openat, pread, read, readlinkat,
 };
-pub(crate) use pidfd::{Scope, pidfd_get_parent, pidfd_open, pidfd_send_signal, pidfs_inode};
+pub(crate) use pidfd::{
+    Scope, has_owner_group, pidfd_get_parent, pidfd_open, pidfd_send_signal, pidfs_inode,
+    set_owner_group,
+};
 pub(crate) use poll::{Event, ppoll, since_boot, sleep};
 pub(crate) use process::{ChildState, waitid_nowait};
 pub(crate) use regex::Regex;

@@ -60,7 +60,8 @@ pub(crate) fn pidfd_send_signal(
 }
 
 /// ioctl_pidfd(2) `PIDFD_GET_INFO`, Linux 6.13: the parent's pid; 0 for a parent outside of the
-/// caller's PID namespace.
+/// caller's PID namespace. Older kernels do not have it: Linux 6.11 and 6.12 answer `EINVAL`, those
+/// before `ENOTTY`.
 #[cfg(target_os = "linux")]
 pub(crate) fn pidfd_get_parent(pidfd: BorrowedFd<'_>) -> io::Result<u32> {
     let mut info = MaybeUninit::<libc::pidfd_info>::zeroed();
@@ -105,4 +106,51 @@ fn inode_in_pidfs(pidfd: BorrowedFd<'_>) -> io::Result<Option<u64>> {
     let stat = unsafe { stat.assume_init() };
     #[allow(clippy::unnecessary_cast, reason = "narrower on some targets")]
     Ok(Some(stat.st_ino as u64))
+}
+
+/// fcntl(2) `F_SETOWN`: the file names the process group that has this number now. It never names a
+/// later group.
+pub(crate) fn set_owner_group(pidfd: BorrowedFd<'_>, pgid: Pid) -> io::Result<()> {
+    // SAFETY: two integers; the descriptor is open. No signal follows, because a pidfd has no
+    // `O_ASYNC`.
+    check(unsafe { libc::fcntl(pidfd.as_raw_fd(), libc::F_SETOWN, -pgid.0) })
+}
+
+/// fcntl(2) `F_GETOWN_EX`, Linux 5.12: whether the group of [`set_owner_group`] has a member, a zombie
+/// too. Older kernels do not look: `Unsupported`.
+pub(crate) fn has_owner_group(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+    // linux/fcntl.h. The libc crate has neither.
+    const F_GETOWN_EX: libc::c_int = 16;
+    #[repr(C)]
+    struct Owner {
+        kind: libc::c_int,
+        pid: libc::pid_t,
+    }
+    let mut owner = Owner { kind: 0, pid: 0 };
+    // SAFETY: `owner` has the layout of `struct f_owner_ex` and is valid for writes.
+    check(unsafe { libc::fcntl(pidfd.as_raw_fd(), F_GETOWN_EX, &raw mut owner) })?;
+    match owner.pid {
+        0 => Ok(false),
+        _ if release()? >= (5, 12) => Ok(true),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// uname(2): the first two numbers of the kernel's version.
+fn release() -> io::Result<(u32, u32)> {
+    let mut name = MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: `name` is valid for writes.
+    check(unsafe { libc::uname(name.as_mut_ptr()) })?;
+    // SAFETY: it is arrays of characters, for which zero is valid.
+    let release = unsafe { name.assume_init() }.release;
+    let mut numbers = [0_u32; 2];
+    let mut index = 0;
+    for c in release.map(|c| c.to_ne_bytes()[0]) {
+        match (c, numbers.get_mut(index)) {
+            (b'0'..=b'9', Some(n)) => *n = n.saturating_mul(10).saturating_add(u32::from(c - b'0')),
+            (b'.', Some(_)) => index += 1,
+            _ => break,
+        }
+    }
+    Ok((numbers[0], numbers[1]))
 }

@@ -11,15 +11,17 @@ mod idle;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use idle::{Crowd, Idle, Tree};
 use nix::sys::ptrace;
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
-use process_kill::{
-    Kill, descendant_pids, kill_tree_and_verify, pids_matching, sigkill_pids_and_verify,
-};
+use process_kill::{Kill, descendant_pids, pids_matching};
+
+/// SIGKILL at once. The tracer makes each call slow, so 2 seconds may be too short.
+const PATIENT: Kill = Kill::now().verify_within(Duration::from_secs(30));
 
 const NOBODY: &str = "no command line holds this";
 
@@ -131,7 +133,7 @@ fn for_each(count: u32, few: u32, twice_as_many: u32) -> f64 {
 }
 
 fn nothing_is_allocated_for_nothing() {
-    assert_eq!(allocations(|| sigkill_pids_and_verify(&[]).unwrap()), 0);
+    assert_eq!(allocations(|| PATIENT.pids(&[]).unwrap()), 0);
     assert_eq!(allocations(|| Kill::now().pids(&[]).unwrap()), 0);
     assert_eq!(allocations(|| Kill::graceful().pids(&[]).unwrap()), 0);
 }
@@ -187,6 +189,7 @@ fn a_kill_makes_few_calls_for_each_process() {
             |idle| killed(&Vec::from_iter(idle.iter().map(Idle::pid))),
         )
     };
+    let is_parent_told = release() >= (6, 13);
     let mut crowd = Crowd::start();
     let mut strangers = |count| calls(|| crowd.add(count), |pids| killed(pids));
     for (whose, few, twice_as_many) in [
@@ -196,12 +199,20 @@ fn a_kill_makes_few_calls_for_each_process() {
         let each = for_each(100, few, twice_as_many);
         println!("{each} system calls for each of {whose} that is killed");
         // Four, one more for each that has not ended when all are looked at, and what they share.
-        assert!(each <= 5.1);
+        // If the pidfd does not tell the parent, three calls read a file of /proc.
+        assert!(each <= if is_parent_told { 5.1 } else { 8.1 });
     }
 }
 
+/// The version of the kernel: its first two numbers.
+fn release() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
 fn killed(pids: &[u32]) {
-    assert_eq!(sigkill_pids_and_verify(pids).unwrap().len(), pids.len());
+    assert_eq!(PATIENT.pids(pids).unwrap().len(), pids.len());
 }
 
 fn a_tree_kill_makes_few_calls_for_each_process() {
@@ -209,7 +220,7 @@ fn a_tree_kill_makes_few_calls_for_each_process() {
         calls(
             || Tree::start(&[children]),
             |tree| {
-                let report = kill_tree_and_verify(tree.root()).unwrap();
+                let report = PATIENT.tree(tree.root()).unwrap();
                 assert_eq!(report.len(), 1 + children);
             },
         )

@@ -18,8 +18,8 @@ use process_kill::child::{CommandExt, Group, Limits, Managed};
 use process_kill::{ErrorKind, Outcome, ProcessId, pids_in_group, pids_in_session};
 
 use super::fixture::{
-    PATIENCE, Victim, alone, eventually, is_root, open_descriptors, patient, readable, states,
-    stubborn,
+    PATIENCE, Victim, alone, eventually, is_root, open_descriptors, patient, readable, release,
+    states, stubborn,
 };
 
 const GROUPS: [Group; 3] = [Group::Inherit, Group::New, Group::NewSession];
@@ -225,6 +225,11 @@ fn orphans_in_the_own_group_or_session_end_with_it() {
 
 #[test]
 fn members_that_outlive_a_leader_long_waited_for_are_ended() {
+    if release() < [5, 12] {
+        let test = "members_that_outlive_a_leader_long_waited_for_are_ended";
+        println!("skipped: {test} needs Linux 5.12");
+        return;
+    }
     for group in [Group::New, Group::NewSession] {
         for by_stop in [true, false] {
             let mut crew = Crew::start("{ ignore=TERM } exit=3", group);

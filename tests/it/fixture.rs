@@ -318,6 +318,13 @@ pub fn is_root(test: &str) -> bool {
     root
 }
 
+/// The version of the kernel: its first two numbers.
+pub fn release() -> [u32; 2] {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
+    [(); 2].map(|()| numbers.next().unwrap_or(0))
+}
+
 /// Runs `f` in a thread that has the rights of `nobody`. The rest of the program keeps its own
 /// rights.
 pub fn as_nobody<T: Send>(f: impl FnOnce() -> T + Send) -> T {

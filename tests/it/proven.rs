@@ -17,8 +17,8 @@ use process_kill::child::adopt_orphans;
 use process_kill::{Coverage, ErrorKind, Kill, Outcome, ProcessId, Reason, Report};
 
 use super::fixture::{
-    OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, patient, readable, reasons, runs,
-    states, stubborn,
+    OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, patient, readable, reasons, release,
+    runs, states, stubborn,
 };
 use super::tree::unmoved;
 
@@ -217,10 +217,7 @@ fn a_tree_of_chains_whose_dead_are_kept_is_never_falsely_ok() {
 /// Gives the PID namespace of the test fewer numbers than the crate believes the fork counter with,
 /// and goes to the highest ones. False: the kernel has one limit for all namespaces.
 fn limit_numbers(test: &str) -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
-    let version: [u32; 2] = [(); 2].map(|()| numbers.next().unwrap_or(0));
-    if version < [6, 14] {
+    if release() < [6, 14] {
         println!("skipped: {test} needs Linux 6.14, because it changes kernel.pid_max");
         return false;
     }

@@ -81,7 +81,7 @@ impl Kin {
     pub(in super::super) fn of(owned: &[OwnedGroup]) -> Kin {
         let mut kin = Kin::default();
         for own in owned {
-            kin.own_group(Arc::clone(&own.group));
+            kin.own_number(Number::of_owned_group(Arc::clone(&own.group)));
             if own.is_session {
                 kin.own_session(&own.group);
             }
@@ -90,8 +90,11 @@ impl Kin {
     }
 
     pub(in super::super) fn own_group(&mut self, group: Arc<ProcessGroup>) {
-        let pgid = group.pgid;
-        let number = Number::of_group(group);
+        self.own_number(Number::of_group(group));
+    }
+
+    fn own_number(&mut self, number: Number) {
+        let pgid = number.of.pgid;
         let is_owned = true;
         self.groups.insert(pgid, MemberGroup { number, is_owned });
     }
