@@ -148,12 +148,17 @@ impl Targets<'_> {
             State::Pending(pid) => Some(self.pin_late(pid)),
             State::Live(_) | State::Gone(_) | State::Refused(_) => None,
         };
+        let was_parked = matches!(self.targets[index].state, State::Parked(_));
         match state.map(|state| self.unless_refused(state)) {
             None => {}
             Some(State::Gone(_)) => self.targets[index].state = State::Gone(outcome),
             // No descriptor is free now. There may be one later.
             Some(State::Parked(_) | State::Pending(_)) => {
                 self.targets[index].doubt = Some(Reason::Unverifiable);
+            }
+            // A parked one may be stopped, and must be continued then.
+            Some(State::Refused(reason)) if was_parked => {
+                self.targets[index].doubt = Some(reason);
             }
             Some(state) => self.targets[index].state = state,
         }
