@@ -301,8 +301,12 @@ impl Selection for Cgroup {
         let mut is_populated = retry(deadline, || {
             targets.with_room(|| self.is_populated()).map_err(failed)
         })?;
-        while is_populated && !deadline.has_passed() {
+        while is_populated {
             is_populated = retry(deadline, || self.kill_once(targets, deadline))?;
+            // After the kill: it is done even without time to verify.
+            if deadline.has_passed() {
+                break;
+            }
         }
         if is_populated {
             // For the report.

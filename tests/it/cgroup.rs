@@ -416,3 +416,22 @@ fn another_cgroup_at_the_same_path_is_not_hit() {
         [obedient.pid(), stubborn.pid()].map(|pid| (pid, Outcome::Exited))
     );
 }
+
+/// Without time to verify, all are killed all the same.
+#[test]
+fn a_cgroup_is_killed_without_time_to_verify() {
+    let Some(cgroup) = Cgroup::new("no-time") else {
+        return;
+    };
+    let mut victim = Victim::start("{ ignore=TERM }");
+    cgroup.take(&victim.pids());
+    // Whether they are gone by then is chance.
+    let killed = Kill::now()
+        .verify_within(Duration::ZERO)
+        .cgroup(cgroup.dir());
+    victim.all_gone();
+    if let Err(error) = killed {
+        assert_eq!(error.kind(), ErrorKind::Survivors, "{error}");
+    }
+    assert!(!cgroup.is_populated());
+}
