@@ -38,7 +38,7 @@ mod kin;
 mod last_look;
 mod listing;
 
-pub(super) use kin::Kin;
+pub(super) use kin::{Kin, numbers_of_live};
 pub(super) use listing::{Listing, add_members, watch_births};
 
 /// The result of one pass.

@@ -19,7 +19,7 @@ use super::super::sys::{self, Pid, SIGKILL};
 use super::super::targets::found::Added;
 use super::super::targets::{Proof, Spared, Targets};
 use super::super::wait::{Deadline, Ppoll};
-use super::freeze::newest_and_forks;
+use super::freeze::{newest_and_forks, numbers_of_live};
 use super::{Found, Kill, Selection, retry};
 
 impl Kill {
@@ -148,21 +148,10 @@ impl<'a> Groups<'a> {
     fn refresh(&mut self, targets: &mut Targets<'_>) -> Result<()> {
         let now = newest_and_forks(targets)?;
         self.looked = now;
-        let is_asked = |group: &Number| group.names_group(now).is_none();
-        let mut with_targets = HashSet::new();
-        if self.groups.iter().any(is_asked) {
-            let mut buf = Vec::new();
-            for index in 0..targets.len() {
-                let Some(pid) = targets.live(index) else {
-                    continue;
-                };
-                let stat = targets.proc()?.process(pid).stat(&mut buf);
-                let group = proc::readable(pid, stat)?.and_then(|stat| Pid::new(stat.group));
-                if targets.has_its_pid(index)? {
-                    with_targets.extend(group);
-                }
-            }
-        }
+        let asked = self.groups.iter();
+        let asked = asked.filter(|group| group.names_group(now).is_none());
+        let asked = asked.map(|group| group.of.pgid).collect();
+        let with_targets = numbers_of_live(&asked, targets)?;
         for mut group in std::mem::take(&mut self.groups) {
             match group.names_group(now) {
                 // It is empty.

@@ -30,6 +30,8 @@ use super::super::super::targets::found::Added;
 
 mod numbers;
 
+pub(in super::super) use numbers::numbers_of_live;
+
 /// The kin of the targets, found by session and group.
 #[derive(Default)]
 pub(in super::super) struct Kin {

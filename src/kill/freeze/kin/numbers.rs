@@ -85,8 +85,11 @@ impl Kin {
     }
 }
 
-/// Those of the numbers that a live target has as its session or group.
-fn numbers_of_live(asked: &HashSet<Pid>, targets: &mut Targets<'_>) -> Result<HashSet<Pid>> {
+/// Those of the numbers that a live target has as its session or group. Both keep a number in use.
+pub(in super::super::super) fn numbers_of_live(
+    asked: &HashSet<Pid>,
+    targets: &mut Targets<'_>,
+) -> Result<HashSet<Pid>> {
     let mut found = HashSet::new();
     let mut buf = Vec::new();
     for index in 0..targets.len() {
