@@ -15,8 +15,8 @@ use process_kill::{
 };
 
 use super::fixture::{
-    OWN_PIDS, PATIENCE, Victim, alone, current_call, eventually, findable, finders, is_root,
-    open_descriptors, outcomes, patient, reasons, runs, states, until_asleep,
+    OWN_PIDS, PATIENCE, Victim, alone, current_call, eventually, filter, findable, finders,
+    is_root, open_descriptors, outcomes, patient, reasons, runs, states, until_asleep,
 };
 
 const CROWD: usize = 2000;
@@ -386,5 +386,45 @@ fn nothing_is_falsely_ok_or_left_stopped_when_others_take_every_descriptor() {
             victim.let_go();
             victim.all_gone();
         }
+    }
+}
+
+/// There are more targets than descriptors. After all are stopped, those without a descriptor cannot
+/// be held again.
+#[test]
+fn what_cannot_be_held_again_is_not_left_stopped() {
+    let name = "what_cannot_be_held_again_is_not_left_stopped";
+    if !is_root(name) || !alone!(what_cannot_be_held_again_is_not_left_stopped in OWN_PIDS) {
+        return;
+    }
+    let victim = Victim::start("wide=60");
+    let root = victim.pid();
+    let pids = descendant_pids(root).unwrap();
+    limit_descriptors(FEW);
+    let no_pidfds = filter(&[libc::SYS_pidfd_open], libc::ENOSYS);
+    let error = std::thread::scope(|scope| {
+        // The filter applies to this thread alone.
+        let call = scope.spawn(|| {
+            let mut searches = 0;
+            let hasty = Kill::now().verify_within(Duration::from_millis(100));
+            hasty.all_where(|candidate| {
+                searches += u32::from(candidate.pid() == root);
+                // Before the second search all are stopped.
+                if candidate.pid() == root && searches == 2 {
+                    seccompiler::apply_filter(&no_pidfds).unwrap();
+                }
+                candidate.parent() == root
+            })
+        });
+        call.join().unwrap().unwrap_err()
+    });
+    assert_eq!(error.kind(), ErrorKind::Survivors, "{error}");
+    // Each is told once: as a survivor, or as gone.
+    assert_eq!(
+        error.survivors().len() + error.report().unwrap().len(),
+        pids.len()
+    );
+    for pid in pids {
+        assert!(!states(pid).contains(&'T'), "{pid}");
     }
 }

@@ -345,13 +345,7 @@ pub fn as_nobody<T: Send>(f: impl FnOnce() -> T + Send) -> T {
 /// Runs `f` in a thread in which these system calls answer `errno`. The filter applies only to that
 /// thread and its children.
 pub fn filtered<T: Send>(calls: &[i64], errno: i32, f: impl FnOnce() -> T + Send) -> T {
-    let filter = SeccompFilter::new(
-        calls.iter().map(|&call| (call, Vec::new())).collect(),
-        SeccompAction::Allow,
-        SeccompAction::Errno(errno.unsigned_abs()),
-        std::env::consts::ARCH.try_into().unwrap(),
-    );
-    let program = BpfProgram::try_from(filter.unwrap()).unwrap();
+    let program = filter(calls, errno);
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             seccompiler::apply_filter(&program).unwrap();
@@ -362,6 +356,17 @@ pub fn filtered<T: Send>(calls: &[i64], errno: i32, f: impl FnOnce() -> T + Send
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+/// A filter with which these system calls answer `errno`.
+pub fn filter(calls: &[i64], errno: i32) -> BpfProgram {
+    let filter = SeccompFilter::new(
+        calls.iter().map(|&call| (call, Vec::new())).collect(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno.unsigned_abs()),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    BpfProgram::try_from(filter.unwrap()).unwrap()
 }
 
 /// Runs `f` as on Linux before 5.3, which has no system calls for pidfds. A filter that forbids
