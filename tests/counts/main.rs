@@ -73,8 +73,9 @@ fn allocations<T>(job: impl FnOnce() -> T) -> u64 {
     made
 }
 
-/// How many system calls a job makes, and a few more that are the same for all jobs. `prepare` is not
-/// counted.
+/// How many system calls a job makes, and a few more that are the same for all jobs. Waits are not
+/// counted, because how many there are depends on how fast the other processes are. `prepare` is not
+/// counted either.
 fn calls<T>(prepare: impl FnOnce() -> T, job: impl FnOnce(&mut T)) -> u32 {
     // SAFETY: this program has only one thread, so no lock is held.
     let child = match unsafe { fork() }.unwrap() {
@@ -110,7 +111,7 @@ fn calls<T>(prepare: impl FnOnce() -> T, job: impl FnOnce(&mut T)) -> u32 {
     calls
 }
 
-/// Whether a traced process is on its way into a system call.
+/// Whether a traced process is on its way into a system call that is counted.
 fn is_call(traced: Pid) -> bool {
     // linux/ptrace.h, Linux 5.3. The libc crate has it for glibc only.
     const PTRACE_GET_SYSCALL_INFO: libc::c_long = 0x420e;
@@ -123,8 +124,8 @@ fn is_call(traced: Pid) -> bool {
     let got = unsafe { libc::syscall(libc::SYS_ptrace, PTRACE_GET_SYSCALL_INFO, pid, SIZE, to) };
     assert!(got > 0, "{}", std::io::Error::last_os_error());
     // Before it closes a descriptor, a debug build of the standard library asks whether it is open.
-    let is_fcntl = info[3] == u64::try_from(libc::SYS_fcntl).unwrap();
-    info[0].to_ne_bytes()[0] == PTRACE_SYSCALL_INFO_ENTRY && !is_fcntl
+    let not_counted = [libc::SYS_fcntl, libc::SYS_ppoll].map(|nr| u64::try_from(nr).unwrap());
+    info[0].to_ne_bytes()[0] == PTRACE_SYSCALL_INFO_ENTRY && !not_counted.contains(&info[3])
 }
 
 /// System calls for each of `count` processes.
@@ -198,9 +199,8 @@ fn a_kill_makes_few_calls_for_each_process() {
     ] {
         let each = for_each(100, few, twice_as_many);
         println!("{each} system calls for each of {whose} that is killed");
-        // Four, one more for each that has not ended when all are looked at, and what they share.
         // If the pidfd does not tell the parent, three calls read a file of /proc.
-        assert!(each <= if is_parent_told { 5.1 } else { 8.1 });
+        assert!(each <= if is_parent_told { 4.1 } else { 7.1 });
     }
 }
 
@@ -217,16 +217,19 @@ fn killed(pids: &[u32]) {
 
 fn a_tree_kill_makes_few_calls_for_each_process() {
     let count = |children: usize| {
-        calls(
-            || Tree::start(&[children]),
-            |tree| {
-                let report = PATIENT.tree(tree.root()).unwrap();
-                assert_eq!(report.len(), 1 + children);
-            },
-        )
+        // A member that does not stop at once is looked at again, so the least count is the steady one.
+        let counts = (0..5).map(|_| {
+            calls(
+                || Tree::start(&[children]),
+                |tree| {
+                    let report = PATIENT.tree(tree.root()).unwrap();
+                    assert_eq!(report.len(), 1 + children);
+                },
+            )
+        });
+        counts.min().unwrap()
     };
     let each = for_each(50, count(50), count(100));
     println!("{each} system calls for each member of a tree that is killed");
-    // A member that does not stop at once is looked at again.
-    assert!(each <= 30.0);
+    assert!(each <= 20.0);
 }
