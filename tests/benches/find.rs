@@ -70,7 +70,7 @@ fn descent(others: u32, peers: &Peers) {
     let chain = [1; 200];
     let shapes: &[(&str, f64, &[usize])] = &[
         ("100", 1.5, &[10, 9]),
-        ("100, and the floor looks for threads", 1.5, &[10, 9]),
+        ("100, and the floor is proven", 1.5, &[10, 9]),
         ("10", 1.6, &[10]),
         ("1000", 1.6, &[10, 99]),
         ("a chain of 200", 1.6, &chain),
@@ -81,11 +81,14 @@ fn descent(others: u32, peers: &Peers) {
             continue;
         }
         let tree = Tree::start(generations);
-        let threads = name.ends_with("threads");
+        let floor_of = match name.ends_with("proven") {
+            true => Floor::proven_descendants,
+            false => Floor::descendants,
+        };
         let (root, count) = (tree.root(), tree.descendants.len());
         let (mut floor, mut scan) = (Floor::new(), Floor::new());
         let mut row = Row::new(name, goal)
-            .with(|| timed(|| assert_eq!(floor.descendants(root, threads), count)))
+            .with(|| timed(|| assert_eq!(floor_of(&mut floor, root), count)))
             .with(|| timed(|| assert_eq!(descendant_pids(root).unwrap().len(), count)));
         if (others, name) == (3000, "100") {
             row = row

@@ -56,20 +56,31 @@ impl Floor {
         }
     }
 
-    /// Reads a file below /proc with one read(2). `None`: it is not there any more.
-    fn read(&mut self, path: std::fmt::Arguments<'_>) -> Option<&[u8]> {
+    /// Opens a file below /proc. `None`: it is not there any more.
+    fn open(&mut self, path: std::fmt::Arguments<'_>) -> Option<c_int> {
         self.path.clear();
         write!(self.path, "{path}\0").unwrap();
         // SAFETY: an open descriptor, and a NUL-terminated path.
         let file = unsafe { libc::openat(self.proc, self.path.as_ptr().cast(), libc::O_RDONLY) };
-        if file == -1 {
-            return None;
-        }
+        (file != -1).then_some(file)
+    }
+
+    /// Reads a file below /proc with one read(2). `None`: it is not there any more.
+    fn read(&mut self, path: std::fmt::Arguments<'_>) -> Option<&[u8]> {
+        let file = self.open(path)?;
         // SAFETY: an open descriptor, and `buf` is valid for writes of its length.
         let got = unsafe { libc::read(file, self.buf.as_mut_ptr().cast(), self.buf.len()) };
         // SAFETY: it was opened above.
         unsafe { libc::close(file) };
         Some(&self.buf[..usize::try_from(got).ok()?])
+    }
+
+    /// pread(2) of an open file.
+    fn read_from_start(&mut self, file: c_int) -> &[u8] {
+        let (to, room) = (self.buf.as_mut_ptr().cast(), self.buf.len());
+        // SAFETY: an open descriptor, and `to` is valid for writes of `room` bytes.
+        let got = unsafe { libc::pread(file, to, room, 0) };
+        &self.buf[..usize::try_from(got).unwrap()]
     }
 
     /// Reads a file of each process, and returns how many bytes there were.
@@ -85,19 +96,38 @@ impl Floor {
         bytes
     }
 
-    /// One walk of the lists of children. A child that another thread than the first has forked is
-    /// found only with `threads`: then the number of threads is looked at.
-    pub(crate) fn descendants(&mut self, root: u32, threads: bool) -> usize {
+    /// One walk of the lists of children. It misses what another thread than the first has forked, and
+    /// what the kernel omits while a child exits.
+    pub(crate) fn descendants(&mut self, root: u32) -> usize {
+        self.walk(root, |floor, pid| {
+            let list = floor.read(format_args!("{pid}/task/{pid}/children"));
+            list.unwrap().to_vec()
+        })
+    }
+
+    /// As [`Floor::descendants`], with the calls that exclude both: the threads are counted before each
+    /// of two reads.
+    pub(crate) fn proven_descendants(&mut self, root: u32) -> usize {
+        self.walk(root, |floor, pid| {
+            floor.assert_one_thread(pid);
+            let file = floor.open(format_args!("{pid}/task/{pid}/children"));
+            let file = file.unwrap();
+            let first = floor.read_from_start(file).to_vec();
+            floor.assert_one_thread(pid);
+            assert_eq!(floor.read_from_start(file), first);
+            // SAFETY: it was opened above.
+            unsafe { libc::close(file) };
+            first
+        })
+    }
+
+    fn walk(&mut self, root: u32, list: impl Fn(&mut Floor, u32) -> Vec<u8>) -> usize {
         let mut found = std::mem::take(&mut self.pids);
         found.clear();
         found.push(root);
         let mut walked = 0;
         while let Some(&pid) = found.get(walked) {
-            if threads {
-                self.assert_one_thread(pid);
-            }
-            let list = self.read(format_args!("{pid}/task/{pid}/children"));
-            let list = std::str::from_utf8(list.unwrap()).unwrap();
+            let list = String::from_utf8(list(self, pid)).unwrap();
             found.extend(
                 list.split_ascii_whitespace()
                     .map(|pid| pid.parse::<u32>().unwrap()),
