@@ -185,6 +185,12 @@ impl Targets<'_> {
         self.look(from..all, Outcome::AlreadyGone)
     }
 
+    /// Whether a target has not ended. Those that have are gone now.
+    pub(crate) fn are_left(&mut self) -> bool {
+        self.look(0..self.targets.len(), Outcome::Exited);
+        self.all_live().next().is_some()
+    }
+
     /// Looks at many targets with few system calls. Those that are gone are gone with `outcome`.
     /// True: there was one.
     pub(super) fn look(&mut self, which: Range<usize>, outcome: Outcome) -> bool {

@@ -18,7 +18,7 @@ use nix::sys::ptrace;
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
-use process_kill::{Kill, descendant_pids, pids_matching};
+use process_kill::{Kill, Outcome, descendant_pids, pids_matching};
 
 /// SIGKILL at once. The tracer makes each call slow, so 2 seconds may be too short.
 const PATIENT: Kill = Kill::now().verify_within(Duration::from_secs(30));
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         a_walk_makes_few_calls_for_each_process();
         a_kill_makes_few_calls_for_each_process();
         a_tree_kill_makes_few_calls_for_each_process();
+        a_graceful_kill_ends_with_its_targets();
     })
 }
 
@@ -232,4 +233,19 @@ fn a_tree_kill_makes_few_calls_for_each_process() {
     let each = for_each(50, count(50), count(100));
     println!("{each} system calls for each member of a tree that is killed");
     assert!(each <= 20.0);
+}
+
+fn a_graceful_kill_ends_with_its_targets() {
+    let counts = (0..5).map(|_| {
+        calls(
+            || Tree::start(&[1]),
+            |tree| {
+                let report = Kill::graceful().tree(tree.root()).unwrap();
+                assert_eq!(report.pids(Outcome::Exited).len(), 2);
+            },
+        )
+    });
+    let all = counts.min().unwrap();
+    println!("{all} system calls for a graceful kill of two processes that obey");
+    assert!(all <= 150);
 }

@@ -49,7 +49,7 @@ pub(in super::super) fn watch_births(targets: &mut Targets<'_>, before: Newest) 
     // A number is given out before its process can be looked at.
     let mut unborn: Vec<Pid> = Vec::new();
     let mut buf = Vec::new();
-    while !until.has_passed() && targets.all_live().next().is_some() {
+    while !until.has_passed() && targets.are_left() {
         let newest = targets.proc().map(|proc| proc.newest());
         let Some(newest) = newest.ok().and_then(|newest| newest.ok()?.pid()) else {
             return;
