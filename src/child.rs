@@ -119,25 +119,15 @@ pub trait CommandExt {
 
 impl CommandExt for Command {
     fn spawn_managed(&mut self, group: Group) -> Result<Managed> {
-        let new = match group {
-            Group::Inherit => NewGroup::Inherit,
-            Group::New => NewGroup::Lead,
-            Group::NewSession => NewGroup::LeadSession,
-            Group::Join(pgid) => match pid_of(pgid)? {
-                pgid if pgid.is_init() => return Err(Error::refused("1 is init's group")),
-                pgid => NewGroup::Join(pgid),
-            },
-        };
+        let new = group.checked()?;
         // Checked before there is a child, because without /proc it could not be identified.
         Proc::open()?;
         let program = self.get_program().to_string_lossy().into_owned();
-        let failed = |e| {
-            let where_to = match group {
-                Group::Join(pgid) => format!(" in group {pgid}"),
-                _ => String::new(),
-            };
-            Error::io(format!("spawn {program}{where_to}"), e)
+        let failed = |e| match group {
+            Group::Join(pgid) => Error::io(format!("spawn {program} in group {pgid}"), e),
+            _ => Error::io(format!("spawn {program}"), e),
         };
+        let unwatched = |e| Error::io(format!("watch {program}"), e);
         let child = sys::spawn::spawn_in_group(self, new).map_err(failed)?;
         let pid = child.id();
         // From here on Drop ends the child if something fails. The child is not reaped, so the pid
@@ -146,30 +136,14 @@ impl CommandExt for Command {
             child: Some(child),
             leads: matches!(group, Group::New | Group::NewSession),
         };
-        let id = ProcessId::of(pid)?.ok_or_else(|| {
-            // SIGCHLD is ignored, or another thread reaps every child.
-            Error::io(
-                format!("identify {program}"),
-                std::io::ErrorKind::NotFound.into(),
-            )
-        })?;
-        let process = match PidRef::open(id.number(), Some(&id), &mut MaybeProc::default()) {
-            Pin::Held(process) => Some(process),
-            Pin::Gone => None,
-            Pin::NoRoom => {
-                let full = std::io::Error::from_raw_os_error(libc::EMFILE);
-                return Err(Error::io(format!("watch {program}"), full));
-            }
-            Pin::Failed(e) => return Err(Error::io(format!("watch {program}"), e)),
-            Pin::Refused(_) => {
-                let failed = std::io::ErrorKind::Unsupported.into();
-                return Err(Error::io(format!("watch {program}"), failed));
-            }
-        };
-        let own = match group {
-            Group::Inherit | Group::Join(_) => None,
-            Group::New | Group::NewSession => Some(OwnedGroup {
-                group: Arc::new(ProcessGroup::open(pid_of(pid)?).map_err(failed)?),
+        // `None`: SIGCHLD is ignored, or another thread reaps every child.
+        let id = ProcessId::of(pid)?;
+        let id = id.ok_or_else(|| unwatched(std::io::ErrorKind::NotFound.into()))?;
+        let process = watch(&id).map_err(unwatched)?;
+        let own = match unmanaged.leads {
+            false => None,
+            true => Some(OwnedGroup {
+                group: Arc::new(ProcessGroup::open(id.number()).map_err(failed)?),
                 is_session: group == Group::NewSession,
             }),
         };
@@ -178,13 +152,44 @@ impl CommandExt for Command {
             id,
             process,
             own,
-            group: match group {
-                Group::Inherit => sys::process::getpgrp(),
-                Group::Join(pgid) => pgid,
-                Group::New | Group::NewSession => pid,
-            },
+            group: group.number(pid),
             owner: Owner::current(),
         })
+    }
+}
+
+impl Group {
+    /// The number of the group that this child is in.
+    fn number(self, child: u32) -> u32 {
+        match self {
+            Group::Inherit => sys::process::getpgrp(),
+            Group::Join(pgid) => pgid,
+            Group::New | Group::NewSession => child,
+        }
+    }
+
+    /// Refuses a group that is none.
+    fn checked(self) -> Result<NewGroup> {
+        Ok(match self {
+            Group::Inherit => NewGroup::Inherit,
+            Group::New => NewGroup::Lead,
+            Group::NewSession => NewGroup::LeadSession,
+            Group::Join(pgid) => match pid_of(pgid)? {
+                pgid if pgid.is_init() => return Err(Error::refused("1 is init's group")),
+                pgid => NewGroup::Join(pgid),
+            },
+        })
+    }
+}
+
+/// Holds a child; `None`: it has ended.
+fn watch(id: &ProcessId) -> std::io::Result<Option<PidRef>> {
+    match PidRef::open(id.number(), Some(id), &mut MaybeProc::default()) {
+        Pin::Held(process) => Ok(Some(process)),
+        Pin::Gone => Ok(None),
+        Pin::NoRoom => Err(std::io::Error::from_raw_os_error(libc::EMFILE)),
+        Pin::Failed(e) => Err(e),
+        Pin::Refused(_) => Err(std::io::ErrorKind::Unsupported.into()),
     }
 }
 

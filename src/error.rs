@@ -199,32 +199,26 @@ impl fmt::Display for Error {
                 killed,
                 is_complete,
             } => {
-                let all = survivors.len() + report.len();
-                write!(f, "{} of {} not ", survivors.len(), Processes(all))?;
-                match killed {
-                    _ if survivors.iter().all(|s| s.reason().is_refusal()) => {
-                        f.write_str("signalled")?;
-                    }
-                    Some(time) => write!(f, "gone {:.1} s after SIGKILL", time.as_secs_f64())?,
-                    None => write!(f, "gone after {:.1} s", report.elapsed().as_secs_f64())?,
-                }
+                survived(survivors, report, *killed, f)?;
                 list(survivors, f, <Survivor as fmt::Display>::fmt)?;
                 match is_complete {
                     true => Ok(()),
                     false => f.write_str("; more may be left than were found"),
                 }
             }
-            What::Unproven(report) => write!(
-                f,
-                "not proven that all are gone: {} ended within {:.1} s, and new ones may be left",
-                Processes(report.len()),
-                report.elapsed().as_secs_f64()
-            ),
-            What::TooMany { found, most, .. } => {
+            What::Unproven(report) => {
+                let (ended, time) = (Processes(report.len()), report.elapsed().as_secs_f64());
                 write!(
                     f,
-                    "nothing was sent: found {}, at most {most} expected",
-                    Processes(found.len())
+                    "not proven that all are gone: {ended} ended within {time:.1} s, "
+                )?;
+                f.write_str("and new ones may be left")
+            }
+            What::TooMany { found, most, .. } => {
+                let count = Processes(found.len());
+                write!(
+                    f,
+                    "nothing was sent: found {count}, at most {most} expected"
                 )?;
                 list(found, f, Survivor::fmt_name)
             }
@@ -235,6 +229,22 @@ impl fmt::Display for Error {
             #[cfg(feature = "tokio")]
             What::Task(why) => write!(f, "the task failed: {why}"),
         }
+    }
+}
+
+/// How many survived, of how many, after how long.
+fn survived(
+    survivors: &[Survivor],
+    report: &Report,
+    killed: Option<Duration>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let all = Processes(survivors.len() + report.len());
+    write!(f, "{} of {all} not ", survivors.len())?;
+    match killed {
+        _ if survivors.iter().all(|s| s.reason().is_refusal()) => f.write_str("signalled"),
+        Some(time) => write!(f, "gone {:.1} s after SIGKILL", time.as_secs_f64()),
+        None => write!(f, "gone after {:.1} s", report.elapsed().as_secs_f64()),
     }
 }
 

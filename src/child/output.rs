@@ -189,13 +189,7 @@ impl Managed {
         mut on_bytes: impl FnMut(Stream, &[u8]),
     ) -> Result<Output> {
         let overall = limits.overall.map_or(Deadline::NEVER, Deadline::after);
-        let child = self.child();
-        drop(child.stdin.take());
-        let stdout = child.stdout.take().map(OwnedFd::from);
-        let stderr = child.stderr.take().map(OwnedFd::from);
-        for pipe in [&stdout, &stderr].into_iter().flatten() {
-            sys::fs::set_nonblocking(pipe.as_fd()).map_err(failed)?;
-        }
+        let [stdout, stderr] = self.take_pipes().map_err(failed)?;
         let mut pipes = Pipes::new(stdout, stderr, limits.max_bytes, &mut on_bytes);
         let ended = match self.read_until_end(&mut pipes, limits.idle, overall) {
             Ok(ended) => ended,
@@ -224,22 +218,24 @@ impl Managed {
             drained = drained.and(Err(e));
         }
         let mut output = Output::of(pipes, status, ended, !was_held);
-        match (stopped, drained) {
-            (Ok(report), Ok(())) => {
-                output.report = report;
-                Ok(output)
-            }
-            (Err(e), _) => {
-                if let Some(report) = e.report() {
-                    output.report = report.clone();
-                }
-                Err(e.with(output))
-            }
-            (Ok(report), Err(e)) => {
-                output.report = report;
-                Err(failed(e).with(output))
-            }
+        let report = stopped.as_ref().map_or_else(Error::report, Some);
+        output.report = report.cloned().unwrap_or_else(Report::empty);
+        match stopped.and(drained.map_err(failed)) {
+            Ok(()) => Ok(output),
+            Err(e) => Err(e.with(output)),
         }
+    }
+
+    /// The pipes of standard output and standard error. Closes that of standard input.
+    fn take_pipes(&mut self) -> io::Result<[Option<OwnedFd>; 2]> {
+        let child = self.child();
+        drop(child.stdin.take());
+        let stdout = child.stdout.take().map(OwnedFd::from);
+        let stderr = child.stderr.take().map(OwnedFd::from);
+        for pipe in [&stdout, &stderr].into_iter().flatten() {
+            sys::fs::set_nonblocking(pipe.as_fd())?;
+        }
+        Ok([stdout, stderr])
     }
 
     fn read_until_end(

@@ -312,11 +312,9 @@ pub(crate) fn all_children(proc: &Proc) -> io::Result<HashMap<Pid, Vec<Pid>>> {
             };
         }
         // A parent that was not seen has ended, and another process has adopted the child.
-        let adopted = |(&pid, &parent): (&Pid, &Option<Pid>)| match parent {
-            Some(parent) if !parent_of.contains_key(&parent) => Some(pid),
-            _ => None,
-        };
-        ask = parent_of.iter().filter_map(adopted).collect();
+        let was_seen = |parent: &Option<Pid>| parent.is_none_or(|of| parent_of.contains_key(&of));
+        let adopted = parent_of.iter().filter(|(_, parent)| !was_seen(parent));
+        ask = adopted.map(|(&pid, _)| pid).collect();
         if ask.is_empty() {
             break;
         }

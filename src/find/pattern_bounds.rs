@@ -62,46 +62,26 @@ pub(super) fn is_bounded(pattern: &[u8], bounds: Bounds) -> bool {
     let mut atom = 0_usize;
     let mut rest = pattern;
     while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        let mut copies = None;
-        let mut grown = 1;
-        match byte {
-            b'(' => {
-                open.push(0);
-                grown = HOP;
-            }
-            b')' if open.len() > 1 => grown = open.pop().unwrap_or_default(),
-            b'^' | b'$' => grown = bounds.anchor,
-            b'?' => copies = Some(1),
-            b'*' => copies = Some(bounds.star),
-            // `a+` is `aa*` to regcomp.
-            b'+' => copies = Some(2),
-            b'{' => (copies, rest) = interval(rest, bounds.star),
-            b'[' => {
-                let tail = after_bracket(rest);
-                let twice = if rest.starts_with(b"^") { 2 } else { 1 };
-                let length = rest.len() - tail.len();
-                grown = length.saturating_mul(bounds.member * twice).max(1);
-                rest = tail;
-            }
-            b'\\' => {
-                grown = match rest.first() {
-                    Some(b'b' | b'B') => bounds.boundary,
-                    Some(b'<' | b'>' | b'`' | b'\'') => bounds.anchor,
-                    _ => HOP,
-                };
-                rest = rest.get(1..).unwrap_or_default();
-            }
-            _ => {}
+        let piece;
+        (piece, rest) = match byte {
+            b')' if open.len() > 1 => (Piece::Atom(open.pop().unwrap_or_default()), tail),
+            _ => next_piece(byte, tail, bounds),
+        };
+        if byte == b'(' {
+            open.push(0);
         }
-        match copies {
-            Some(copies) => {
+        let grown = match piece {
+            Piece::Atom(size) => {
+                atom = size;
+                size
+            }
+            Piece::Repeat(copies) => {
                 let repeated = atom.saturating_add(HOP).saturating_mul(copies);
-                grown = repeated - atom;
+                let grown = repeated - atom;
                 atom = repeated;
+                grown
             }
-            None => atom = grown,
-        }
+        };
         if let Some(size) = open.last_mut() {
             *size = size.saturating_add(grown);
         }
@@ -113,6 +93,46 @@ pub(super) fn is_bounded(pattern: &[u8], bounds: Bounds) -> bool {
         }
     }
     true
+}
+
+/// A piece of an expression.
+enum Piece {
+    /// With its size.
+    Atom(usize),
+    /// How often the atom before it is copied.
+    Repeat(usize),
+}
+
+/// The piece that begins with `byte`, and what follows it.
+fn next_piece(byte: u8, rest: &[u8], bounds: Bounds) -> (Piece, &[u8]) {
+    match byte {
+        b'(' => (Piece::Atom(HOP), rest),
+        b'^' | b'$' => (Piece::Atom(bounds.anchor), rest),
+        b'?' => (Piece::Repeat(1), rest),
+        b'*' => (Piece::Repeat(bounds.star), rest),
+        // `a+` is `aa*` to regcomp.
+        b'+' => (Piece::Repeat(2), rest),
+        b'{' => match interval(rest, bounds.star) {
+            (Some(copies), tail) => (Piece::Repeat(copies), tail),
+            (None, tail) => (Piece::Atom(1), tail),
+        },
+        b'[' => {
+            let tail = after_bracket(rest);
+            let twice = if rest.starts_with(b"^") { 2 } else { 1 };
+            let length = rest.len() - tail.len();
+            let size = length.saturating_mul(bounds.member * twice).max(1);
+            (Piece::Atom(size), tail)
+        }
+        b'\\' => {
+            let size = match rest.first() {
+                Some(b'b' | b'B') => bounds.boundary,
+                Some(b'<' | b'>' | b'`' | b'\'') => bounds.anchor,
+                _ => HOP,
+            };
+            (Piece::Atom(size), rest.get(1..).unwrap_or_default())
+        }
+        _ => (Piece::Atom(1), rest),
+    }
 }
 
 /// How many copies an interval makes, at least `star` if it has no end, and what follows it. Its `{`

@@ -189,20 +189,25 @@ fn visit(
         return Ok(());
     };
     for &child in &children {
-        match targets.add_child(parent, child)? {
-            Added::New => {
-                pass.is_quiet = false;
-                targets.send_sigstop(targets.len() - 1);
-            }
-            Added::Vanished => pass.is_quiet = false,
-            Added::Dead => pass.is_quiet &= targets.contains(child) || !kin.is_newly_dead(child),
-            Added::Known => {}
-        }
+        pass.is_quiet &= add_child(targets, kin, parent, child)?;
     }
     if stillness == Stillness::Uninterruptible && !is_vfork_parent(targets, parent, &children)? {
         pass.uninterruptible.push(index);
     }
     Ok(())
+}
+
+/// Adds and stops a listed child. False: it was not known, or it was reaped before it was held.
+fn add_child(targets: &mut Targets<'_>, kin: &mut Kin, parent: Pid, child: Pid) -> Result<bool> {
+    Ok(match targets.add_child(parent, child)? {
+        Added::New => {
+            targets.send_sigstop(targets.len() - 1);
+            false
+        }
+        Added::Vanished => false,
+        Added::Dead => targets.contains(child) || !kin.is_newly_dead(child),
+        Added::Known => true,
+    })
 }
 
 /// Sends SIGKILL to members in state D. True: it is proven that none of them has an unknown child.

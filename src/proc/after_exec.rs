@@ -59,6 +59,20 @@ pub(crate) enum Reading {
     Unsettled,
 }
 
+/// What one read of a [`Text`] shows.
+enum Look {
+    /// There is no such process.
+    Absent,
+    /// The text is its own, also if it is blank.
+    Own,
+    /// The process is in execve(2), or about to call it.
+    InExec,
+    /// The leader has exited. A live thread has the text.
+    Left,
+    /// The text is blank. With the end of the environment.
+    Blank(u64),
+}
+
 /// Where a process works, or which program it runs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -98,68 +112,62 @@ impl ProcessDir<'_> {
         // in a row were blank with that end.
         let mut blank = (0, 0);
         loop {
-            // Without a memory map there is no environment to open (`ESRCH` in newer kernels).
-            // `stat` says whether the process is there.
-            if !self.read_text(text, buf)? {
-                buf.clear();
-            }
-            let is_blank = buf.iter().all(|&b| b == 0);
-            let is_callers = is_callers(text, buf, self.proc);
-            if !is_blank && !is_callers {
-                return Ok(Reading::Settled);
-            }
-            if !self.read(format_args!("stat"), stat)? {
-                return Ok(Reading::Absent);
-            }
-            // When a thread replaces its leader in execve(2), the leader looks reaped for a moment.
-            let Some(seen) = whole(stat)? else {
-                match self.proc.pause() {
-                    true => continue,
+            match self.look_at_text(text, buf, stat)? {
+                Look::Absent => return Ok(Reading::Absent),
+                Look::Own => return Ok(Reading::Settled),
+                // Accept a blank text only if three reads in a row saw the same end of the
+                // environment: then no execve came between them. A single read may be of a leader
+                // that a thread is replacing.
+                Look::Blank(end) if blank == (end, 2) => return Ok(Reading::Settled),
+                Look::Blank(end) if blank.0 == end => blank.1 += 1,
+                Look::Blank(end) => blank = (end, 1),
+                Look::Left if self.text_of_live_thread(text, buf)? => return Ok(Reading::Settled),
+                Look::Left | Look::InExec => match self.proc.pause() {
+                    true => blank = (0, 0),
                     false => return Ok(Reading::Unsettled),
-                }
-            };
-            if seen.is_kernel_thread() || seen.is_zombie() {
-                return Ok(Reading::Settled);
-            }
-            if seen.has_left() {
-                match self.text_of_live_thread(text, buf)? {
-                    false if self.proc.pause() => {
-                        blank = (0, 0);
-                        continue;
-                    }
-                    false => return Ok(Reading::Unsettled),
-                    true => return Ok(Reading::Settled),
-                }
-            }
-            // It has no memory map any more, and may be stuck in this state for ever.
-            if seen.is_exiting() {
-                return Ok(Reading::Settled);
-            }
-            let is_borrowed =
-                is_callers && seen.is_before_exec() && seen.parent == self.proc.caller().get();
-            if seen.is_in_exec() || (is_borrowed && seen.age()? < FORK_AGE) {
-                blank = (0, 0);
-                match self.proc.pause() {
-                    true => continue,
-                    false => return Ok(Reading::Unsettled),
-                }
-            }
-            // `stat` was read after the text and shows no execve yet. So the text is the child's
-            // own.
-            if is_borrowed && !is_blank {
-                return Ok(Reading::Settled);
-            }
-            // Accept a blank text only if three reads in a row saw the same end of the environment:
-            // then no execve came between them. A single read may be of a leader that a thread is
-            // replacing.
-            blank = match blank {
-                (end, times) if end == seen.env_end => (end, times + 1),
-                _ => (seen.env_end, 1),
-            };
-            if blank.1 > 2 {
-                return Ok(Reading::Settled);
+                },
             }
         }
+    }
+
+    fn look_at_text(&self, text: Text, buf: &mut Vec<u8>, stat: &mut Vec<u8>) -> io::Result<Look> {
+        // Without a memory map there is no environment to open (`ESRCH` in newer kernels). `stat`
+        // says whether the process is there.
+        if !self.read_text(text, buf)? {
+            buf.clear();
+        }
+        let is_blank = buf.iter().all(|&b| b == 0);
+        let is_callers = is_callers(text, buf, self.proc);
+        if !is_blank && !is_callers {
+            return Ok(Look::Own);
+        }
+        if !self.read(format_args!("stat"), stat)? {
+            return Ok(Look::Absent);
+        }
+        // When a thread replaces its leader in execve(2), the leader looks reaped for a moment.
+        let Some(seen) = whole(stat)? else {
+            return Ok(Look::InExec);
+        };
+        if seen.is_kernel_thread() || seen.is_zombie() {
+            return Ok(Look::Own);
+        }
+        if seen.has_left() {
+            return Ok(Look::Left);
+        }
+        // It has no memory map any more, and may be stuck in this state for ever.
+        if seen.is_exiting() {
+            return Ok(Look::Own);
+        }
+        let is_borrowed =
+            is_callers && seen.is_before_exec() && seen.parent == self.proc.caller().get();
+        if seen.is_in_exec() || (is_borrowed && seen.age()? < FORK_AGE) {
+            return Ok(Look::InExec);
+        }
+        Ok(match is_borrowed && !is_blank {
+            // `stat` was read after the text and shows no execve yet. So the text is the child's own.
+            true => Look::Own,
+            false => Look::Blank(seen.env_end),
+        })
     }
 
     /// Reads the text of a process whose leader has exited. False: read again.

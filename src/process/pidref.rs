@@ -111,15 +111,19 @@ impl PidRef {
         expected: Option<&ProcessId>,
         proc: &mut MaybeProc,
     ) -> Pin {
-        let fd = match open_pidfd(pid) {
-            Opened::Pidfd(fd) => fd,
-            Opened::Nobody => return Pin::Gone,
-            Opened::Thread if expected.is_some() => return Pin::Gone,
-            Opened::Thread => return Pin::Refused(Reason::Thread),
-            Opened::NoRoom(e) if proc::is_no_room(&e) => return Pin::NoRoom,
-            Opened::NoRoom(e) => return Pin::Failed(e),
-            Opened::Unsupported => return PidRef::without_pidfd(pid, expected, proc),
-        };
+        match open_pidfd(pid) {
+            Opened::Pidfd(fd) => PidRef::behind(fd, pid, expected, proc),
+            Opened::Nobody => Pin::Gone,
+            Opened::Thread if expected.is_some() => Pin::Gone,
+            Opened::Thread => Pin::Refused(Reason::Thread),
+            Opened::NoRoom(e) if proc::is_no_room(&e) => Pin::NoRoom,
+            Opened::NoRoom(e) => Pin::Failed(e),
+            Opened::Unsupported => PidRef::without_pidfd(pid, expected, proc),
+        }
+    }
+
+    /// Holds the process of a pidfd or, with `expected`, only that very process.
+    fn behind(fd: OwnedFd, pid: Pid, expected: Option<&ProcessId>, proc: &mut MaybeProc) -> Pin {
         let inode = match expected.and_then(ProcessId::inode) {
             Some(then) => match sys::pidfs_inode(fd.as_fd()) {
                 Ok(now) => now.map(|now| (then, now)),
@@ -142,17 +146,10 @@ impl PidRef {
         if is_identified && held.is_known_user_process() {
             return Pin::Held(held);
         }
-        let mut buf = Vec::new();
-        let stat = match proc.get().map(|proc| proc.process(pid).stat(&mut buf)) {
-            Some(Ok(stat)) => stat,
-            Some(Err(e)) if proc::is_no_room(&e) => return Pin::NoRoom,
+        match held.read_stat(proc) {
+            Err(e) if proc::is_no_room(&e) => return Pin::NoRoom,
             // Hidden, or no /proc: only the pidfd can judge.
-            Some(Err(_)) | None => None,
-        };
-        if let Some(stat) = stat {
-            held.start_time = Some(stat.start_time);
-            held.parent = held.parent.or(Some(stat.parent));
-            held.is_kernel_thread = stat.is_kernel_thread();
+            Ok(()) | Err(_) => {}
         }
         let started = expected.zip(held.start_time);
         match started.and_then(|(id, now)| id.has_started_at(now)) {
@@ -163,6 +160,18 @@ impl PidRef {
             },
             _ => Pin::Held(held),
         }
+    }
+
+    /// Reads what a pidfd does not tell.
+    fn read_stat(&mut self, proc: &mut MaybeProc) -> io::Result<()> {
+        let mut buf = Vec::new();
+        let stat = proc.get().map(|proc| proc.process(self.pid).stat(&mut buf));
+        if let Some(stat) = stat.transpose()?.flatten() {
+            self.start_time = Some(stat.start_time);
+            self.parent = self.parent.or(Some(stat.parent));
+            self.is_kernel_thread = stat.is_kernel_thread();
+        }
+        Ok(())
     }
 
     /// Whether the parent shows that it is no kernel thread: their parent is kthreadd, pid 2 if it

@@ -204,26 +204,7 @@ pub(crate) fn for_each_name(
     path: &CStr,
     mut each: impl FnMut(&[u8]),
 ) -> io::Result<()> {
-    struct Stream(*mut libc::DIR);
-    impl Drop for Stream {
-        fn drop(&mut self) {
-            // SAFETY: opened below and closed only here. The directory was only read, so nothing is
-            // lost if closing fails.
-            unsafe { libc::closedir(self.0) };
-        }
-    }
-    let fd = open_from(dir.as_raw_fd(), path, libc::O_DIRECTORY)?;
-    // fdopendir(3) calls fstat(2).
-    let stream = retry(|| {
-        // SAFETY: an open descriptor of a directory. On success the stream owns it.
-        let stream = unsafe { libc::fdopendir(fd.as_fd().as_raw_fd()) };
-        match stream.is_null() {
-            true => Err(io::Error::last_os_error()),
-            false => Ok(stream),
-        }
-    })?;
-    std::mem::forget(fd);
-    let stream = Stream(stream);
+    let stream = Stream::open(open_from(dir.as_raw_fd(), path, libc::O_DIRECTORY)?)?;
     loop {
         // Only errno tells the end of a directory from an error.
         // SAFETY: errno is this thread's own.
@@ -241,6 +222,33 @@ pub(crate) fn for_each_name(
         }
         // SAFETY: d_name is NUL-terminated and stays valid until the next readdir of this stream.
         each(unsafe { CStr::from_ptr((&raw const (*entry).d_name).cast()) }.to_bytes());
+    }
+}
+
+/// An open directory stream.
+struct Stream(*mut libc::DIR);
+
+impl Stream {
+    fn open(fd: OwnedFd) -> io::Result<Stream> {
+        // fdopendir(3) calls fstat(2).
+        let stream = retry(|| {
+            // SAFETY: an open descriptor of a directory. On success the stream owns it.
+            let stream = unsafe { libc::fdopendir(fd.as_fd().as_raw_fd()) };
+            match stream.is_null() {
+                true => Err(io::Error::last_os_error()),
+                false => Ok(stream),
+            }
+        })?;
+        std::mem::forget(fd);
+        Ok(Stream(stream))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // SAFETY: opened above and closed only here. The directory was only read, so nothing is
+        // lost if closing fails.
+        unsafe { libc::closedir(self.0) };
     }
 }
 

@@ -61,13 +61,7 @@ impl Looks {
     /// Reads what a target is that is not gone and, unless `reason` is given, why it is still
     /// there.
     fn see(&mut self, number: u32, reason: Option<Reason>, proc: &mut MaybeProc) -> Survivor {
-        let mut survivor = Survivor {
-            pid: number,
-            id: None,
-            reason: reason.unwrap_or(Reason::StillRunning),
-            state: None,
-            name: None,
-        };
+        let mut survivor = Survivor::unseen(number, reason.unwrap_or(Reason::StillRunning));
         if self.left_in_any_case == 0 && self.deadline.has_passed() {
             return survivor;
         }
@@ -91,6 +85,19 @@ impl Looks {
             survivor.reason = why(&dir).unwrap_or(survivor.reason);
         }
         survivor
+    }
+}
+
+impl Survivor {
+    /// One that could not be looked at.
+    fn unseen(pid: u32, reason: Reason) -> Survivor {
+        Survivor {
+            pid,
+            id: None,
+            reason,
+            state: None,
+            name: None,
+        }
     }
 }
 
@@ -120,48 +127,47 @@ impl Targets<'_> {
             self.make_room();
         }
         let mut looks = Looks::new();
-        let mut survivors: Vec<Survivor> = Vec::new();
-        for index in 0..self.targets.len() {
-            let Target { number, doubt, .. } = self.targets[index];
-            let mut survivor = None;
-            // A target that ended since the deadline, while others were looked at, is no survivor.
-            let outcome = doubt.map_or(self.outcome, |_| Outcome::Exited);
-            self.act(index, outcome, |held, proc, _| {
-                let mut seen = looks.see(number, doubt, proc);
-                // If it still has its number, what was read under the number is its own.
-                if !held.has_its_pid() {
-                    (seen.id, seen.state, seen.name) = (None, None, None);
-                }
-                let gone = held.is_gone(proc)?;
-                survivor = Some(seen);
-                Ok(gone)
-            });
-            match self.targets[index].state {
-                State::Gone(_) => {}
-                State::Refused(reason) => {
-                    // The number may be that of another process.
-                    let mut seen = looks.see(number, Some(reason), &mut self.proc);
-                    if reason == Reason::Unverifiable {
-                        seen.id = None;
-                    }
-                    survivors.push(seen);
-                }
-                State::Live(_) | State::Parked(_) | State::Pending(_) => {
-                    survivors.push(survivor.unwrap_or(Survivor {
-                        pid: number,
-                        id: None,
-                        reason: Reason::Unverifiable,
-                        state: None,
-                        name: None,
-                    }))
-                }
-            }
-        }
+        let all = 0..self.targets.len();
+        let survivors: Vec<_> = all
+            .filter_map(|index| self.survivor(index, &mut looks))
+            .collect();
         let report = self.report(proof.coverage);
         match (survivors.is_empty(), proof.is_complete) {
             (true, true) => Ok(report),
             (true, false) => Err(Error::unproven(report)),
             (false, is_complete) => Err(Error::survived(survivors, report, killed, is_complete)),
+        }
+    }
+
+    /// `None`: the target is gone.
+    fn survivor(&mut self, index: usize, looks: &mut Looks) -> Option<Survivor> {
+        let Target { number, doubt, .. } = self.targets[index];
+        let mut survivor = None;
+        // A target that ended since the deadline, while others were looked at, is no survivor.
+        let outcome = doubt.map_or(self.outcome, |_| Outcome::Exited);
+        self.act(index, outcome, |held, proc, _| {
+            let mut seen = looks.see(number, doubt, proc);
+            // If it still has its number, what was read under the number is its own.
+            if !held.has_its_pid() {
+                (seen.id, seen.state, seen.name) = (None, None, None);
+            }
+            let gone = held.is_gone(proc)?;
+            survivor = Some(seen);
+            Ok(gone)
+        });
+        match self.targets[index].state {
+            State::Gone(_) => None,
+            State::Refused(reason) => {
+                // The number may be that of another process.
+                let mut seen = looks.see(number, Some(reason), &mut self.proc);
+                if reason == Reason::Unverifiable {
+                    seen.id = None;
+                }
+                Some(seen)
+            }
+            State::Live(_) | State::Parked(_) | State::Pending(_) => {
+                Some(survivor.unwrap_or_else(|| Survivor::unseen(number, Reason::Unverifiable)))
+            }
         }
     }
 

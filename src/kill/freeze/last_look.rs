@@ -108,16 +108,7 @@ impl Kin {
                 });
             }
         }
-        let mut suspicion = Suspicion::None;
-        for suspect in suspects {
-            if suspect.is_adopted(&sessions, targets)? {
-                match suspect.is_dying {
-                    true => suspicion = Suspicion::Dying,
-                    false => return Ok(Suspicion::Some),
-                }
-            }
-        }
-        Ok(suspicion)
+        adopted(&suspects, &sessions, targets)
     }
 
     fn may_be_born_to_member(&self, pid: Pid, stat: &Stat<'_>) -> bool {
@@ -154,7 +145,7 @@ struct Suspect {
 }
 
 impl Suspect {
-    /// Whether it may have been adopted. `sessions` are those of all processes, also of zombies.
+    /// Whether it may have been adopted.
     fn is_adopted(&self, sessions: &HashMap<Pid, u32>, targets: &mut Targets<'_>) -> Result<bool> {
         let Some(parent) = self.parent else {
             return Ok(false);
@@ -168,6 +159,24 @@ impl Suspect {
         let differs = |&session: &u32| session != self.session;
         Ok(parent.is_init() || sessions.get(&parent).is_some_and(differs))
     }
+}
+
+/// `sessions` are those of all processes, also of zombies.
+fn adopted(
+    suspects: &[Suspect],
+    sessions: &HashMap<Pid, u32>,
+    targets: &mut Targets<'_>,
+) -> Result<Suspicion> {
+    let mut suspicion = Suspicion::None;
+    for suspect in suspects {
+        if suspect.is_adopted(sessions, targets)? {
+            match suspect.is_dying {
+                true => suspicion = Suspicion::Dying,
+                false => return Ok(Suspicion::Some),
+            }
+        }
+    }
+    Ok(suspicion)
 }
 
 /// Whether a child of the caller may be an orphan that was given to it.
