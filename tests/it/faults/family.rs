@@ -193,6 +193,11 @@ impl Bystander {
             | WaitPidFlag::WNOHANG;
         match waitid(Id::Pid(pid), changes) {
             Ok(WaitStatus::StillAlive) if self.0.answers() => None,
+            // Its own time limit: a whole sweep of a function can take longer.
+            Ok(WaitStatus::Signaled(_, Signal::SIGALRM, _)) => {
+                *self = Bystander::start();
+                None
+            }
             changed => Some(format!("{changed:?} {:?}", states(self.0.pid()))),
         }
     }
