@@ -28,7 +28,7 @@ Usage: killtree [OPTION].. PID
   --grace SECONDS  how long to wait before SIGKILL, such as 0.5 (default 5; 0: at once)
   --at-most N      send nothing if more processes are found (default 100)
   --dry-run        send nothing, print what would be killed as a tree
-  --json           print one JSON object
+  --json           print one JSON object; only a dry run tells depths in the tree
 
 killtree and its ancestors are never killed, such as a shell that has the pattern in
 its own command line.
@@ -64,10 +64,10 @@ struct Said {
     lines: Vec<Line>,
 }
 
-/// What became of a process. In a dry run: its command line.
+/// What became of a process. In a dry run: its depth in the tree, and its command line.
 struct Line {
     pid: u32,
-    depth: usize,
+    depth: Option<usize>,
     text: String,
 }
 
@@ -90,17 +90,19 @@ impl Said {
 }
 
 impl Line {
-    fn new(pid: u32, depth: usize, text: String) -> Line {
+    fn new(pid: u32, depth: Option<usize>, text: String) -> Line {
         Line { pid, depth, text }
     }
 
     fn plain(&self) -> String {
         let text = self.text.replace(char::is_control, "?");
-        format!("{:1$}{2} {text}\n", "", 2 * self.depth, self.pid)
+        let indent = "  ".repeat(self.depth.unwrap_or(0));
+        format!("{indent}{} {text}\n", self.pid)
     }
 
     fn json(&self) -> String {
-        let (pid, depth, text) = (self.pid, self.depth, quoted(&self.text));
+        let (pid, text) = (self.pid, quoted(&self.text));
+        let depth = self.depth.map_or("null".into(), |depth| depth.to_string());
         format!(r#"{{"pid":{pid},"depth":{depth},"text":{text}}}"#)
     }
 }
@@ -231,17 +233,14 @@ fn judge(results: &[Result<Report>]) -> Said {
         let Some(report) = result.as_ref().map_or_else(Error::report, Some) else {
             continue;
         };
-        lines.extend(
-            report
-                .iter()
-                .map(|(pid, how)| Line::new(pid, 0, format!("{how:?}"))),
-        );
+        let gone = report.iter();
+        lines.extend(gone.map(|(pid, how)| Line::new(pid, None, format!("{how:?}"))));
         if report.coverage() != Coverage::Exact && error.is_none() {
             message = Some("all that were found are gone, but one may have been missed".into());
         }
     }
     let survivors = error.map_or(&[][..], Error::survivors).iter();
-    lines.extend(survivors.map(|s| Line::new(s.pid(), 0, s.reason().to_string())));
+    lines.extend(survivors.map(|s| Line::new(s.pid(), None, s.reason().to_string())));
     let status = match error.map(Error::kind) {
         None => 0,
         Some(ErrorKind::Survivors) => 1,
@@ -303,7 +302,7 @@ fn walk(pid: u32, depth: usize, live: &Live, seen: &mut HashSet<u32>, lines: &mu
         return;
     }
     if let Some((.., command)) = live.get(&pid) {
-        lines.push(Line::new(pid, depth, command.clone()));
+        lines.push(Line::new(pid, Some(depth), command.clone()));
     }
     let children = live.iter().filter(|&(_, &(parent, ..))| parent == pid);
     let session = live.iter().filter(|&(_, &(_, session, _))| session == pid);
