@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{IsTerminal, Write};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -35,12 +36,13 @@ its own command line.
 
 Exit status: 0 all verified gone, or there was nothing to kill
              1 some are not gone; the message says which, and why
-             2 bad usage, or a target that is never killed; nothing was sent
+             2 bad usage, or the target was refused; nothing was sent
              3 all that were found are gone, but new ones may be left
              4 more than --at-most were found; nothing was sent
-             5 a system call failed, or /proc cannot be used
+             5 a system call failed, DIR does not exist, or /proc cannot be used
 ";
 
+#[derive(Debug)]
 enum Target {
     Pid(u32),
     Group(u32),
@@ -138,21 +140,22 @@ fn parse() -> std::result::Result<Option<Options>, lexopt::Error> {
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
         match arg {
-            Value(pid) => targets.push(Target::Pid(pid.parse()?)),
-            Long("group") => targets.push(Target::Group(args.value()?.parse()?)),
+            Value(pid) => targets.push(Target::Pid(pid.parse_with(number)?)),
+            Long("group") => targets.push(Target::Group(args.value()?.parse_with(number)?)),
             Long("pattern") => targets.push(Target::Pattern(args.value()?.string()?)),
             Long("directory") => targets.push(Target::Directory(args.value()?.into())),
-            Long("port") => targets.push(Target::Port(args.value()?.parse()?)),
+            Long("port") => targets.push(Target::Port(args.value()?.parse_with(port)?)),
             Long("signal") => how = how.first_signal(args.value()?.parse_with(signal)?),
             Long("grace") => how = how.grace(args.value()?.parse_with(seconds)?),
-            Long("at-most") => at_most = args.value()?.parse()?,
+            Long("at-most") => at_most = args.value()?.parse_with(count)?,
             Long("dry-run") => is_dry_run = true,
             Long("json") => as_json = true,
             Short('h') | Long("help") => return Ok(None),
             unknown => return Err(unknown.unexpected()),
         }
     }
-    let [target] = <[Target; 1]>::try_from(targets).map_err(|_| "one target is wanted")?;
+    let [target] = <[Target; 1]>::try_from(targets)
+        .map_err(|targets| format!("one target is wanted, not {targets:?}"))?;
     Ok(Some(Options {
         target,
         how: how.at_most(at_most),
@@ -162,20 +165,37 @@ fn parse() -> std::result::Result<Option<Options>, lexopt::Error> {
     }))
 }
 
-fn signal(text: &str) -> std::result::Result<i32, &'static str> {
+/// The error says what would be right. The caller quotes the text.
+type Parsed<T> = std::result::Result<T, &'static str>;
+
+fn number(text: &str) -> Parsed<u32> {
+    let number = text.parse();
+    number.map_err(|_| "PID and PGID are numbers from 1 to 2147483647")
+}
+
+fn port(text: &str) -> Parsed<u16> {
+    let port = text.parse().map(NonZeroU16::get);
+    port.map_err(|_| "--port takes a number from 1 to 65535")
+}
+
+fn count(text: &str) -> Parsed<usize> {
+    let count = text.parse();
+    count.map_err(|_| "--at-most takes a number of processes, such as 100")
+}
+
+fn signal(text: &str) -> Parsed<i32> {
     let name = format!("SIG{}", text.strip_prefix("SIG").unwrap_or(text));
     let number = name.parse().map(|signal: Signal| signal as i32);
     match number.ok().or_else(|| text.parse().ok()) {
         Some(number @ 1..=64) => Ok(number),
-        _ => Err("no signal has that name or number"),
+        _ => Err("--signal takes a name such as TERM, or a number from 1 to 64"),
     }
 }
 
-fn seconds(text: &str) -> std::result::Result<Duration, &'static str> {
+fn seconds(text: &str) -> Parsed<Duration> {
     let seconds = text.parse().ok().map(Duration::try_from_secs_f64);
-    seconds
-        .and_then(std::result::Result::ok)
-        .ok_or("a number of seconds is wanted, such as 5 or 0.5")
+    let seconds = seconds.and_then(std::result::Result::ok);
+    seconds.ok_or("--grace takes a number of seconds, such as 5 or 0.5")
 }
 
 fn kill(Options { target, how, .. }: &Options) -> Vec<Result<Report>> {
@@ -228,7 +248,8 @@ fn watching<T>(found: &[Line], kill: impl FnOnce() -> T) -> T {
 
 fn judge(results: &[Result<Report>]) -> Said {
     let error = results.iter().find_map(|result| result.as_ref().err());
-    let (mut lines, mut message) = (Vec::new(), error.map(in_full));
+    // `Debug` is the text with the error of the system call.
+    let (mut lines, mut message) = (Vec::new(), error.map(|e| format!("{e:?}")));
     for result in results {
         let Some(report) = result.as_ref().map_or_else(Error::report, Some) else {
             continue;
@@ -275,7 +296,8 @@ fn plan(options: &Options) -> Result<Said> {
     let mut seen: HashSet<u32> = ancestors.chain([1]).collect();
     if matches!(options.target, Target::Pid(_) | Target::Group(_)) {
         if let Some(pid) = roots.iter().find(|pid| seen.contains(pid)) {
-            let message = format!("refused: {pid} is init, killtree or one of its ancestors");
+            let why = "is init, killtree or one of its ancestors";
+            let message = format!("refused {:?}: {pid} {why}", options.target);
             return Ok(Said::new(2, Some(message), Vec::new()));
         }
     }
@@ -319,14 +341,6 @@ fn quoted(text: &str) -> String {
         c => c.to_string(),
     });
     format!("\"{}\"", escaped.collect::<String>())
-}
-
-/// With the error of the system call.
-fn in_full(error: &Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }
 
 /// A reader that is gone does not change what was killed, so the status is kept.
