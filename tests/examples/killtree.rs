@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{IsTerminal, Write};
-use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -21,9 +20,9 @@ Usage: killtree [OPTION].. PID
 
   PID              this process
   --group PGID     the members of this process group
-  --pattern RE     command lines that match, as for pgrep -f, until none matches
+  --pattern RE     what has a matching command line, as for pgrep -f
   --directory DIR  what works in DIR, runs from it or names it, until nothing does
-  --port N         what listens on this TCP port, until nothing does
+  --port N         what listens on this TCP port
 
   --signal NAME|N  the first signal (default TERM)
   --grace SECONDS  how long to wait before SIGKILL, such as 0.5 (default 5; 0: at once)
@@ -31,13 +30,12 @@ Usage: killtree [OPTION].. PID
   --dry-run        send nothing, print what would be killed as a tree
   --json           print one JSON object; only a dry run tells depths in the tree
 
-killtree and its ancestors are never killed, such as a shell that has the pattern in
-its own command line.
+Never killed: killtree and its ancestors, such as a shell that names the pattern itself.
 
 Exit status: 0 all verified gone, or there was nothing to kill
              1 some are not gone; the message says which, and why
              2 bad usage, or the target was refused; nothing was sent
-             3 all that were found are gone, but new ones may be left
+             3 all that were found are gone, but new ones are or may be left
              4 more than --at-most were found; nothing was sent
              5 a system call failed, DIR does not exist, or /proc cannot be used
 ";
@@ -59,10 +57,10 @@ struct Options {
     as_json: bool,
 }
 
-/// The exit status and what is printed.
+/// The exit status, the message and what is printed.
 struct Said {
-    status: u8,
-    message: Option<String>,
+    code: u8,
+    why: Option<String>,
     lines: Vec<Line>,
 }
 
@@ -74,20 +72,11 @@ struct Line {
 }
 
 impl Said {
-    fn new(status: u8, message: Option<String>, lines: Vec<Line>) -> Said {
-        Said {
-            status,
-            message,
-            lines,
-        }
-    }
-
     fn json(&self) -> String {
-        let status = self.status;
         let lines: Vec<String> = self.lines.iter().map(Line::json).collect();
-        let lines = lines.join(",");
-        let message = self.message.as_deref().map_or("null".into(), quoted);
-        format!(r#"{{"status":{status},"message":{message},"processes":[{lines}]}}"#) + "\n"
+        let (code, lines) = (self.code, lines.join(","));
+        let why = self.why.as_deref().map_or("null".into(), quoted);
+        format!(r#"{{"status":{code},"message":{why},"processes":[{lines}]}}"#) + "\n"
     }
 }
 
@@ -120,17 +109,17 @@ fn main() -> ExitCode {
     };
     let said = match plan(&options) {
         Err(e) => judge(&[Err(e)]),
-        Ok(plan) if options.is_dry_run => plan,
+        Ok(plan) if options.is_dry_run || plan.code != 0 => plan,
         Ok(plan) => judge(&watching(&plan.lines, || kill(&options))),
     };
-    if let Some(message) = &said.message {
-        eprintln!("killtree: {message}");
+    if let Some(why) = &said.why {
+        eprintln!("killtree: {why}");
     }
     let text = match options.as_json {
         true => said.json(),
         false => said.lines.iter().map(Line::plain).collect(),
     };
-    say(&text, said.status)
+    say(&text, said.code)
 }
 
 /// `None`: help is wanted.
@@ -147,7 +136,7 @@ fn parse() -> std::result::Result<Option<Options>, lexopt::Error> {
             Long("port") => targets.push(Target::Port(args.value()?.parse_with(port)?)),
             Long("signal") => how = how.first_signal(args.value()?.parse_with(signal)?),
             Long("grace") => how = how.grace(args.value()?.parse_with(seconds)?),
-            Long("at-most") => at_most = args.value()?.parse_with(count)?,
+            Long("at-most") => at_most = args.value()?.parse_with(number)?,
             Long("dry-run") => is_dry_run = true,
             Long("json") => as_json = true,
             Short('h') | Long("help") => return Ok(None),
@@ -168,34 +157,27 @@ fn parse() -> std::result::Result<Option<Options>, lexopt::Error> {
 /// The error says what would be right. The caller quotes the text.
 type Parsed<T> = std::result::Result<T, &'static str>;
 
-fn number(text: &str) -> Parsed<u32> {
+fn number<T: std::str::FromStr>(text: &str) -> Parsed<T> {
     let number = text.parse();
-    number.map_err(|_| "PID and PGID are numbers from 1 to 2147483647")
+    number.map_err(|_| "PID, PGID and --at-most take numbers up to 2147483647")
 }
 
 fn port(text: &str) -> Parsed<u16> {
-    let port = text.parse().map(NonZeroU16::get);
+    let port = text.parse().map(std::num::NonZeroU16::get);
     port.map_err(|_| "--port takes a number from 1 to 65535")
-}
-
-fn count(text: &str) -> Parsed<usize> {
-    let count = text.parse();
-    count.map_err(|_| "--at-most takes a number of processes, such as 100")
 }
 
 fn signal(text: &str) -> Parsed<i32> {
     let name = format!("SIG{}", text.strip_prefix("SIG").unwrap_or(text));
     let number = name.parse().map(|signal: Signal| signal as i32);
-    match number.ok().or_else(|| text.parse().ok()) {
-        Some(number @ 1..=64) => Ok(number),
-        _ => Err("--signal takes a name such as TERM, or a number from 1 to 64"),
-    }
+    let number = number.ok().or_else(|| text.parse().ok());
+    let number = number.filter(|number| (1..=64).contains(number));
+    number.ok_or("--signal takes a name such as TERM, or a number from 1 to 64")
 }
 
 fn seconds(text: &str) -> Parsed<Duration> {
-    let seconds = text.parse().ok().map(Duration::try_from_secs_f64);
-    let seconds = seconds.and_then(std::result::Result::ok);
-    seconds.ok_or("--grace takes a number of seconds, such as 5 or 0.5")
+    let seconds = Duration::try_from_secs_f64(text.parse().unwrap_or(f64::NAN));
+    seconds.map_err(|_| "--grace takes a number of seconds, such as 5 or 0.5")
 }
 
 fn kill(Options { target, how, .. }: &Options) -> Vec<Result<Report>> {
@@ -208,16 +190,17 @@ fn kill(Options { target, how, .. }: &Options) -> Vec<Result<Report>> {
     }
 }
 
-/// Kills the trees of what a search finds, and then what it still finds.
+/// Kills the trees of what a search finds. What it finds after that is left alone.
 fn with_descendants(how: &Kill, search: impl Fn(&Kill) -> Result<Report>) -> Vec<Result<Report>> {
     // With no room for any, the error lists what was found. Their identities never hit a successor.
-    let found = match search(&how.clone().at_most(0)) {
+    let look = how.clone().at_most(0);
+    let found = match search(&look) {
         Err(e) if e.kind() == ErrorKind::TooMany => e,
         result => return vec![result],
     };
     let roots: Vec<_> = found.survivors().iter().filter_map(Survivor::id).collect();
     match how.trees(&roots) {
-        Ok(report) => vec![Ok(report), search(how)],
+        Ok(report) => vec![Ok(report), search(&look)],
         failed => vec![failed],
     }
 }
@@ -249,28 +232,37 @@ fn watching<T>(found: &[Line], kill: impl FnOnce() -> T) -> T {
 fn judge(results: &[Result<Report>]) -> Said {
     let error = results.iter().find_map(|result| result.as_ref().err());
     // `Debug` is the text with the error of the system call.
-    let (mut lines, mut message) = (Vec::new(), error.map(|e| format!("{e:?}")));
+    let (mut lines, mut why) = (Vec::new(), error.map(|e| format!("{e:?}")));
     for result in results {
-        let Some(report) = result.as_ref().map_or_else(Error::report, Some) else {
-            continue;
-        };
+        let report = result.as_ref().map_or_else(Error::report, Some);
+        let Some(report) = report else { continue };
         let gone = report.iter();
         lines.extend(gone.map(|(pid, how)| Line::new(pid, None, format!("{how:?}"))));
         if report.coverage() != Coverage::Exact && error.is_none() {
-            message = Some("all that were found are gone, but one may have been missed".into());
+            why = Some("all that were found are gone, but one may have been missed".into());
         }
     }
-    let survivors = error.map_or(&[][..], Error::survivors).iter();
-    lines.extend(survivors.map(|s| Line::new(s.pid(), None, s.reason().to_string())));
-    let status = match error.map(Error::kind) {
+    let kind = error.map(Error::kind);
+    for survivor in error.map_or(&[][..], Error::survivors) {
+        let text = match kind {
+            Some(ErrorKind::TooMany) => "is left alone".into(),
+            _ => survivor.reason().to_string(),
+        };
+        lines.push(Line::new(survivor.pid(), None, text));
+    }
+    let code = match kind {
         None => 0,
         Some(ErrorKind::Survivors) => 1,
         Some(ErrorKind::Refused | ErrorKind::Pattern) => 2,
         Some(ErrorKind::Unproven) => 3,
+        Some(ErrorKind::TooMany) if results.len() > 1 => {
+            why = why.map(|why| format!("all that were found are gone; after that {why}"));
+            3
+        }
         Some(ErrorKind::TooMany) => 4,
         Some(_) => 5,
     };
-    Said::new(status, message, lines)
+    Said { code, why, lines }
 }
 
 /// What a kill would find now. Sends nothing.
@@ -294,25 +286,25 @@ fn plan(options: &Options) -> Result<Said> {
     let parent = |pid: &u32| live.get(pid).map(|&(parent, ..)| parent);
     let ancestors = std::iter::successors(Some(std::process::id()), parent);
     let mut seen: HashSet<u32> = ancestors.chain([1]).collect();
-    if matches!(options.target, Target::Pid(_) | Target::Group(_)) {
-        if let Some(pid) = roots.iter().find(|pid| seen.contains(pid)) {
-            let why = "is init, killtree or one of its ancestors";
-            let message = format!("refused {:?}: {pid} {why}", options.target);
-            return Ok(Said::new(2, Some(message), Vec::new()));
-        }
-    }
+    let is_named = matches!(options.target, Target::Pid(_) | Target::Group(_));
     let mut lines = Vec::new();
+    if let Some(pid) = roots.iter().find(|pid| is_named && seen.contains(pid)) {
+        let kin = "is init, killtree or one of its ancestors";
+        let why = Some(format!("refused {:?}: {pid} {kin}", options.target));
+        return Ok(Said {
+            code: 2,
+            why,
+            lines,
+        });
+    }
     for root in roots {
         walk(root, 0, &live, &mut seen, &mut lines);
     }
-    Ok(match lines.len() > options.at_most {
-        true => Said::new(
-            4,
-            Some(format!("more than {} found", options.at_most)),
-            lines,
-        ),
-        false => Said::new(0, None, lines),
-    })
+    let (found, most) = (lines.len(), options.at_most);
+    let why = format!("nothing was sent: {found} found, at most {most} expected");
+    let code = if found > most { 4 } else { 0 };
+    let why = (code == 4).then_some(why);
+    Ok(Said { code, why, lines })
 }
 
 /// Parent, session and command line of each live process.
