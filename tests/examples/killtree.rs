@@ -2,7 +2,7 @@
 //! `cargo run --example killtree -- --help`
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Write, stderr, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -15,8 +15,7 @@ use process_kill::{Coverage, Error, ErrorKind, Kill, ProcessId, Report, Result, 
 const HELP: &str = "\
 Kills processes with all their descendants and verifies that they are gone.
 
-Usage: killtree [OPTION].. PID
-       killtree [OPTION].. --group PGID | --pattern RE | --directory DIR | --port N
+Usage: killtree [OPTION].. PID | --group PGID | --pattern RE | --directory DIR | --port N
 
   PID              this process
   --group PGID     the members of this process group
@@ -28,7 +27,7 @@ Usage: killtree [OPTION].. PID
   --grace SECONDS  how long to wait before SIGKILL, such as 0.5 (default 5; 0: at once)
   --at-most N      send nothing if more processes are found (default 100)
   --dry-run        send nothing, print what would be killed as a tree
-  --json           print one JSON object; only a dry run tells depths in the tree
+  --json           print one JSON object; it tells depths in the tree if nothing was sent
 
 Never killed: killtree and its ancestors, such as a shell that names the pattern itself.
 
@@ -36,7 +35,7 @@ Exit status: 0 all verified gone, or there was nothing to kill
              1 some are not gone; the message says which, and why
              2 bad usage, or the target was refused; nothing was sent
              3 all that were found are gone, but new ones are or may be left
-             4 more than --at-most were found; nothing was sent
+             4 more than --at-most were found, as printed; nothing was sent
              5 a system call failed, DIR does not exist, or /proc cannot be used
 ";
 
@@ -64,7 +63,7 @@ struct Said {
     lines: Vec<Line>,
 }
 
-/// What became of a process. In a dry run: its depth in the tree, and its command line.
+/// What became of a process. If nothing was sent: its depth and its command line.
 struct Line {
     pid: u32,
     depth: Option<usize>,
@@ -101,25 +100,19 @@ impl Line {
 fn main() -> ExitCode {
     let options = match parse() {
         Ok(Some(options)) => options,
-        Ok(None) => return say(HELP, 0),
-        Err(e) => {
-            eprintln!("killtree: {e}\nTry killtree --help.");
-            return ExitCode::from(2);
-        }
+        Ok(None) => return say(0, HELP, None),
+        Err(e) => return say(2, "", Some(&format!("{e}\nTry killtree --help."))),
     };
     let said = match plan(&options) {
         Err(e) => judge(&[Err(e)]),
         Ok(plan) if options.is_dry_run || plan.code != 0 => plan,
         Ok(plan) => judge(&watching(&plan.lines, || kill(&options))),
     };
-    if let Some(why) = &said.why {
-        eprintln!("killtree: {why}");
-    }
     let text = match options.as_json {
         true => said.json(),
         false => said.lines.iter().map(Line::plain).collect(),
     };
-    say(&text, said.code)
+    say(said.code, &text, said.why.as_deref())
 }
 
 /// `None`: help is wanted.
@@ -208,20 +201,21 @@ fn with_descendants(how: &Kill, search: impl Fn(&Kill) -> Result<Report>) -> Vec
 /// Runs `kill`. On a terminal a line says meanwhile how many are left.
 fn watching<T>(found: &[Line], kill: impl FnOnce() -> T) -> T {
     const ERASE: &str = "\r\x1b[K";
-    if !std::io::stderr().is_terminal() {
+    if !stderr().is_terminal() {
         return kill();
     }
     let (done, ended) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let begun = Instant::now();
+            let (begun, all) = (Instant::now(), found.len());
             while ended.recv_timeout(Duration::from_millis(200)) == Err(RecvTimeoutError::Timeout) {
                 let is_left = |line: &&Line| !process_kill::is_gone(line.pid).unwrap_or(false);
                 let left = found.iter().filter(is_left).count();
                 let time = begun.elapsed().as_secs();
-                eprint!("{ERASE}{left} of {} left after {time} s", found.len());
+                // A terminal that is gone does not stop the kill.
+                let _ = write!(stderr(), "{ERASE}{left} of {all} left after {time} s");
             }
-            eprint!("{ERASE}");
+            let _ = write!(stderr(), "{ERASE}");
         });
         let result = kill();
         drop(done);
@@ -267,7 +261,8 @@ fn judge(results: &[Result<Report>]) -> Said {
 
 /// What a kill would find now. Sends nothing.
 fn plan(options: &Options) -> Result<Said> {
-    let roots = match &options.target {
+    let (target, most) = (&options.target, options.at_most);
+    let roots = match target {
         Target::Pid(pid) => ProcessId::of(*pid)?.map_or_else(Vec::new, |id| vec![id.pid()]),
         Target::Group(pgid) => process_kill::pids_in_group(*pgid)?,
         Target::Pattern(pattern) => process_kill::pids_matching(pattern)?,
@@ -286,21 +281,17 @@ fn plan(options: &Options) -> Result<Said> {
     let parent = |pid: &u32| live.get(pid).map(|&(parent, ..)| parent);
     let ancestors = std::iter::successors(Some(std::process::id()), parent);
     let mut seen: HashSet<u32> = ancestors.chain([1]).collect();
-    let is_named = matches!(options.target, Target::Pid(_) | Target::Group(_));
+    let is_named = matches!(target, Target::Pid(_) | Target::Group(_));
     let mut lines = Vec::new();
     if let Some(pid) = roots.iter().find(|pid| is_named && seen.contains(pid)) {
-        let kin = "is init, killtree or one of its ancestors";
-        let why = Some(format!("refused {:?}: {pid} {kin}", options.target));
-        return Ok(Said {
-            code: 2,
-            why,
-            lines,
-        });
+        let why = format!("refused {target:?}: {pid} is init, killtree or its ancestor");
+        let (code, why) = (2, Some(why));
+        return Ok(Said { code, why, lines });
     }
     for root in roots {
         walk(root, 0, &live, &mut seen, &mut lines);
     }
-    let (found, most) = (lines.len(), options.at_most);
+    let found = lines.len();
     let why = format!("nothing was sent: {found} found, at most {most} expected");
     let code = if found > most { 4 } else { 0 };
     let why = (code == 4).then_some(why);
@@ -336,7 +327,10 @@ fn quoted(text: &str) -> String {
 }
 
 /// A reader that is gone does not change what was killed, so the status is kept.
-fn say(text: &str, status: u8) -> ExitCode {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::from(status)
+fn say(code: u8, text: &str, why: Option<&str>) -> ExitCode {
+    if let Some(why) = why {
+        let _ = writeln!(stderr(), "killtree: {why}");
+    }
+    let _ = stdout().write_all(text.as_bytes());
+    ExitCode::from(code)
 }
