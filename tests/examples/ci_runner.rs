@@ -21,7 +21,8 @@ const LIMITS: Limits = Limits::new()
     .kill(Kill::graceful().grace(Duration::from_millis(500)));
 
 /// Runs one command. The command leads a session of its own, so a daemon whose parent has exited is
-/// still known by its session.
+/// still known by its session. Ctrl-C does not reach that session: `process_kill::guide::groups` says
+/// how to stop the job then.
 fn run(script: &str) -> process_kill::Result<Output> {
     Command::new("sh")
         .args(["-c", script])

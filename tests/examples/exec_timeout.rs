@@ -1,6 +1,7 @@
 //! Runs a command with limits and says what came of it.
 //! `cargo run --example exec_timeout -- --overall 2000 --idle 500 -- sh -c 'sleep 100 & echo hi'`
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -20,17 +21,19 @@ Usage: exec_timeout [OPTION MILLISECONDS].. [--max-bytes NUMBER] [--] COMMAND [A
   --max-bytes  how much to keep of each pipe
 
 Exit status: that of the command if it ended by itself in time, 124 if its time was up, 125 if it could
-not be run or not be ended, 128 if it was killed by somebody else
+not be run or not be ended, or its output not be written, 128 if it was killed by somebody else
+
+Ctrl-C ends only exec_timeout. The command lives on: process_kill::guide::groups says how to stop it.
 ";
 
 fn main() -> ExitCode {
-    let args: Option<Vec<String>> = std::env::args_os()
-        .skip(1)
-        .map(|arg| arg.into_string().ok())
-        .collect();
-    let Some((limits, command)) = args.as_deref().and_then(parse) else {
-        eprint!("{HELP}");
-        return ExitCode::from(125);
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let (limits, command) = match parse(&args) {
+        Ok(parsed) => parsed,
+        Err(e) => {
+            eprint!("exec_timeout: {e}\n\n{HELP}");
+            return ExitCode::from(125);
+        }
     };
     run(&limits, command).unwrap_or_else(|e| {
         let why = e
@@ -41,34 +44,39 @@ fn main() -> ExitCode {
     })
 }
 
-fn parse(mut args: &[String]) -> Option<(Limits, &[String])> {
+fn parse(mut args: &[OsString]) -> Result<(Limits, &[OsString]), String> {
     let mut limits = Limits::new();
     while let [option, rest @ ..] = args {
-        if !option.starts_with("--") {
+        let Some(option) = option.to_str().filter(|option| option.starts_with("--")) else {
             break;
-        }
+        };
         if option == "--" {
             args = rest;
             break;
         }
         let [number, rest @ ..] = rest else {
-            return None;
+            return Err(format!("{option}: a number is wanted after it"));
         };
-        let time = Duration::from_millis(number.parse().ok()?);
-        limits = match option.as_str() {
+        let count = number.to_str().and_then(|number| number.parse().ok());
+        let count = count.ok_or(format!("{option} {number:?}: a whole number is wanted"))?;
+        let time = Duration::from_millis(count);
+        limits = match option {
             "--overall" => limits.overall(time),
             "--idle" => limits.idle(time),
             "--grace" => limits.kill(Kill::graceful().grace(time)),
             "--drain" => limits.drain(time),
-            "--max-bytes" => limits.max_bytes(number.parse().ok()?),
-            _ => return None,
+            "--max-bytes" => limits.max_bytes(usize::try_from(count).unwrap_or(usize::MAX)),
+            _ => return Err(format!("{option} is no option")),
         };
         args = rest;
     }
-    (!args.is_empty()).then_some((limits, args))
+    match args {
+        [] => Err("a command is wanted".into()),
+        command => Ok((limits, command)),
+    }
 }
 
-fn run(limits: &Limits, command: &[String]) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn run(limits: &Limits, command: &[OsString]) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let output = Command::new(&command[0])
         .args(&command[1..])
         .stdin(Stdio::null())

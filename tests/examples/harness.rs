@@ -31,11 +31,14 @@ impl Server {
             .arg(port.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            // Ctrl-C does not reach it: `process_kill::guide::groups` says how to stop it then.
             .spawn_managed(Group::New)?;
         let stdout = process.child().stdout.take().ok_or("no pipe")?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
+        let (mut stdout, mut line) = (BufReader::new(stdout), String::new());
+        stdout.read_line(&mut line)?;
         let port = line.trim().parse()?;
+        // If nothing read the pipe any more, a server that writes a log would block or end.
+        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::stderr()));
         Ok(Server { process, port })
     }
 

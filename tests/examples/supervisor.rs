@@ -2,12 +2,13 @@
 //!
 //! The pid file holds identities, not only pids. A process that has since got one of the pids is
 //! another process, and is not touched. Here the earlier run is a child process, which gets
-//! SIGKILL.
+//! SIGKILL. Only one supervisor may use a pid file at a time: a second one would end the workers of
+//! the first.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write, stdin};
+use std::io::{BufRead, BufReader, ErrorKind, Write, stdin};
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 use process_kill::{Kill, ProcessId};
 
@@ -21,8 +22,10 @@ const WORKERS: usize = 2;
 
 /// A worker gets its line after the pid file names it. If the supervisor crashes before that, the
 /// worker reads end-of-file and exits. So the pid file names every worker that runs.
-fn start_workers(pid_file: &Path) -> Result<()> {
-    let mut pid_file = File::create(pid_file)?;
+fn start_workers(pid_file: &Path) -> Result<Vec<Child>> {
+    // An old file names processes that may still run, so it is never overwritten.
+    let mut pid_file = File::create_new(pid_file)?;
+    let mut workers = Vec::new();
     for _ in 0..WORKERS {
         let mut command = Command::new("sh");
         command.args(["-c", WORKER]).stdin(Stdio::piped());
@@ -32,19 +35,23 @@ fn start_workers(pid_file: &Path) -> Result<()> {
         pid_file.write_all(format!("{id}\n").as_bytes())?;
         let mut start = worker.stdin.take().ok_or("no pipe")?;
         start.write_all(b"start\n")?;
+        workers.push(worker);
     }
-    Ok(())
+    Ok(workers)
 }
 
-/// `Ok` means that nothing of the earlier run is left.
+/// `Ok` means that nothing of an earlier run is left, or that there was none.
 fn end_former_life(pid_file: &Path) -> Result<()> {
-    let ids = std::fs::read_to_string(pid_file)?;
+    let ids = match std::fs::read_to_string(pid_file) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        ids => ids?,
+    };
     let ids: process_kill::Result<Vec<ProcessId>> = ids.lines().map(str::parse).collect();
     let report = Kill::graceful().trees(&ids?)?;
     for (pid, outcome) in report.iter() {
-        println!("second life: {pid} {outcome:?}");
+        println!("former life: {pid} {outcome:?}");
     }
-    println!("second life: {} gone, the pid file can go", report.len());
+    println!("former life: {} gone, the pid file can go", report.len());
     Ok(std::fs::remove_file(pid_file)?)
 }
 
@@ -64,7 +71,8 @@ fn main() -> ExitCode {
 
 /// Lasts until SIGKILL, or until the program that started it has ended.
 fn first_life(pid_file: &Path) -> Result<()> {
-    start_workers(pid_file)?;
+    end_former_life(pid_file)?;
+    let _workers = start_workers(pid_file)?;
     stdin().read_line(&mut String::new())?;
     Ok(())
 }
@@ -84,5 +92,6 @@ fn two_lives() -> Result<()> {
     }
     first.kill()?;
     println!("first life: {}", first.wait()?);
+    // The second life begins as the first did.
     end_former_life(&pid_file)
 }

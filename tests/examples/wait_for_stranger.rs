@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let pid = match std::env::args().nth(1) {
         Some(pid) => pid
             .parse()
-            .map_err(|_| format!("{pid:?} is not a pid").into()),
+            .map_err(|_| format!("{pid:?} is no pid (1 to 2147483647)").into()),
         None => stranger(),
     };
     match pid.and_then(wait_for) {
