@@ -185,10 +185,15 @@ impl Targets<'_> {
         self.look(from..all, Outcome::AlreadyGone)
     }
 
-    /// Whether a target has not ended. Those that have are gone now.
+    /// Whether a target has not ended. One system call tells, unless some have ended since.
     pub(crate) fn are_left(&mut self) -> bool {
-        self.look(0..self.targets.len(), Outcome::Exited);
-        self.all_live().next().is_some()
+        let all = self.targets.len();
+        while let Some(first) = (0..all).find(|&index| self.live(index).is_some()) {
+            if !self.look(first..all.min(first + AT_ONCE), Outcome::Exited) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Looks at many targets with few system calls. Those that are gone are gone with `outcome`.
