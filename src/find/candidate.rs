@@ -1,5 +1,6 @@
 //! Every process, shown to a closure: [`processes_where`].
 
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
@@ -82,6 +83,10 @@ pub struct Candidate<'a> {
     pid: Pid,
     stat: Stat<'a>,
     dir: &'a ProcessDir<'a>,
+    /// The caller has not the rights to read something that was asked for.
+    was_refused: Cell<bool>,
+    /// Something was asked for while the process was in execve(2).
+    was_unsettled: Cell<bool>,
 }
 
 impl Candidate<'_> {
@@ -188,7 +193,7 @@ impl Candidate<'_> {
     /// # Errors
     /// It is gone, a zombie or a kernel thread, or may not be read.
     pub fn exe(&self) -> io::Result<PathBuf> {
-        self.dir.target(Link::Exe)
+        self.noted(self.dir.target(Link::Exe))
     }
 
     /// Its working directory (proc_pid_cwd(5)). If it was deleted, ` (deleted)` follows.
@@ -196,7 +201,7 @@ impl Candidate<'_> {
     /// # Errors
     /// It is gone or a zombie, or may not be read.
     pub fn cwd(&self) -> io::Result<PathBuf> {
-        self.dir.target(Link::Cwd)
+        self.noted(self.dir.target(Link::Cwd))
     }
 
     /// A variable of the environment it was started with (proc_pid_environ(5)). If there are
@@ -233,7 +238,7 @@ impl Candidate<'_> {
     /// # Errors
     /// It is gone, or may not be read.
     pub fn uid(&self) -> io::Result<u32> {
-        self.dir.uid()
+        self.noted(self.dir.uid())
     }
 
     /// `stat` must have been read through `dir`.
@@ -242,7 +247,38 @@ impl Candidate<'_> {
             pid: dir.pid(),
             stat,
             dir,
+            was_refused: Cell::new(false),
+            was_unsettled: Cell::new(false),
         }
+    }
+
+    /// Whether the caller has not the rights to read something that was asked for.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.was_refused.get()
+    }
+
+    /// Whether something that was asked for may change at once, because the process was in execve(2).
+    pub(crate) fn was_unsettled(&self) -> bool {
+        self.was_unsettled.get()
+    }
+
+    pub(super) fn note_refusal(&self) {
+        // These have nothing to read.
+        let is_empty = self.stat.is_kernel_thread() || self.stat.is_zombie();
+        self.was_refused.set(self.was_refused.get() || !is_empty);
+    }
+
+    pub(super) fn note_unsettled(&self) {
+        self.was_unsettled.set(true);
+    }
+
+    fn noted<T>(&self, read: io::Result<T>) -> io::Result<T> {
+        if let Err(e) = &read {
+            if e.kind() == io::ErrorKind::PermissionDenied {
+                self.note_refusal();
+            }
+        }
+        read
     }
 
     pub(super) fn dir(&self) -> &ProcessDir<'_> {
@@ -251,10 +287,12 @@ impl Candidate<'_> {
 
     fn text(&self, text: Text, stat: &mut Vec<u8>) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        match self.dir.text(text, &mut bytes, stat)? {
-            Reading::Absent => Err(io::ErrorKind::NotFound.into()),
-            Reading::Settled | Reading::Unsettled => Ok(bytes),
+        match self.noted(self.dir.text(text, &mut bytes, stat))? {
+            Reading::Absent => return Err(io::ErrorKind::NotFound.into()),
+            Reading::Settled => {}
+            Reading::Unsettled => self.note_unsettled(),
         }
+        Ok(bytes)
     }
 }
 

@@ -132,10 +132,21 @@ impl Candidate<'_> {
     /// ```
     #[must_use]
     pub fn is_in_directory(&self, dir: &Path) -> bool {
-        Directory::as_resolved(dir).is_some_and(|dir| {
-            let held = dir.holds(self.dir(), &mut Buffers::default());
-            held.is_ok_and(|held| held == Match::Yes)
-        })
+        let Some(dir) = Directory::as_resolved(dir) else {
+            return false;
+        };
+        let held = dir.holds(self.dir(), &mut Buffers::default());
+        if dir.has_passed_over() {
+            self.note_refusal();
+        }
+        match held {
+            Ok(Match::Yes) => true,
+            Ok(Match::Unsure) => {
+                self.note_unsettled();
+                false
+            }
+            Ok(Match::No) | Err(_) => false,
+        }
     }
 }
 

@@ -69,8 +69,9 @@ impl Kill {
     /// Kills every process for which `keep` says true, as
     /// [`processes_where`](super::super::processes_where) shows them, until there is none.
     ///
-    /// All that are found are stopped before the first gets SIGKILL, as by [`Kill::matching`], and
-    /// the coverage is the same. The caller is spared, and so are its ancestors unless
+    /// All that are found are stopped before the first gets SIGKILL, as by [`Kill::matching`]. The
+    /// coverage is the same, and `BestEffort` if `keep` says false of a process of which it asks what
+    /// the caller may not read, such as another user's environment. The caller is spared, and so are its ancestors unless
     /// [`Kill::even_ancestors`] allows them. Descendants for which `keep` says false are left
     /// alone. `keep` is called several times for each process. It must not start any.
     ///
@@ -88,6 +89,7 @@ impl Kill {
         self.run(Search::of(ByClosure {
             keep,
             stat: Vec::new(),
+            passed_over: false,
         }))
     }
 }
@@ -150,6 +152,7 @@ fn stop(targets: &mut Targets<'_>, deadline: Deadline) -> Result<()> {
 struct ByClosure<F> {
     keep: F,
     stat: Vec<u8>,
+    passed_over: bool,
 }
 
 impl<F: FnMut(&Candidate<'_>) -> bool> Seek for ByClosure<F> {
@@ -157,10 +160,19 @@ impl<F: FnMut(&Candidate<'_>) -> bool> Seek for ByClosure<F> {
         let Some((dir, stat)) = ProcessDir::open(proc, pid, &mut self.stat)? else {
             return Ok(Match::No);
         };
-        Ok(match (self.keep)(&Candidate::new(stat, &dir)) {
-            true => Match::Yes,
+        let candidate = Candidate::new(stat, &dir);
+        if (self.keep)(&candidate) {
+            return Ok(Match::Yes);
+        }
+        self.passed_over |= candidate.was_refused();
+        Ok(match candidate.was_unsettled() {
+            true => Match::Unsure,
             false => Match::No,
         })
+    }
+
+    fn has_passed_over(&self) -> bool {
+        self.passed_over
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Barrier, mpsc};
 use std::thread;
@@ -14,11 +15,11 @@ use nix::sys::ptrace;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use process_kill::child::adopt_orphans;
-use process_kill::{Coverage, ErrorKind, Kill, Outcome, ProcessId, Reason, Report};
+use process_kill::{Candidate, Coverage, ErrorKind, Kill, Outcome, ProcessId, Reason, Report};
 
 use super::fixture::{
-    OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, patient, readable, reasons, release,
-    runs, states, stubborn,
+    OWN_PIDS, PATIENCE, Victim, alone, as_nobody, eventually, is_root, patient, readable, reasons,
+    release, runs, states, stubborn,
 };
 use super::tree::unmoved;
 
@@ -291,6 +292,43 @@ fn with_few_numbers_no_search_is_exact() {
     if limit_numbers(name) {
         assert_eq!(coverages(), [Coverage::BestEffort; 3]);
     }
+}
+
+#[test]
+fn what_a_closure_may_not_read_is_no_proof() {
+    let name = "what_a_closure_may_not_read_is_no_proof";
+    if !is_root(name) || !alone!(what_a_closure_may_not_read_is_no_proof in OWN_PIDS) {
+        return;
+    }
+    let mut command = stubborn("");
+    command.env("SOUGHT", "yes").current_dir("/tmp");
+    let mut victim = Victim::spawn(command);
+    let pid = victim.pid();
+    type Question = fn(&Candidate<'_>) -> bool;
+    let ask = |question: Question| {
+        let ended = Kill::now().all_where(|p| p.pid() == pid && question(p));
+        let report = ended.unwrap();
+        (report.len(), report.coverage())
+    };
+    let refused: [Question; 5] = [
+        |p| p.has_env("SOUGHT", "yes"),
+        |p| p.env("SOUGHT").is_ok_and(|set| set.is_some()),
+        |p| p.cwd().is_ok_and(|dir| dir == Path::new("/tmp")),
+        |p| p.exe().is_ok(),
+        |p| p.is_in_directory(Path::new("/tmp")),
+    ];
+    let readable: [Question; 2] = [|p| p.name() == "sought", |p| p.args().is_err()];
+    as_nobody(|| {
+        for question in refused {
+            assert_eq!(ask(question), (0, Coverage::BestEffort));
+        }
+        for question in readable {
+            assert_eq!(ask(question), (0, Coverage::Exact));
+        }
+    });
+    assert!(victim.answers());
+    assert_eq!(ask(refused[0]), (1, Coverage::Exact));
+    victim.all_gone();
 }
 
 /// A process in a PID namespace of its own. There it has the number that the test asks for.
