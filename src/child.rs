@@ -228,7 +228,8 @@ impl Drop for Unmanaged {
 /// own group or session. A daemon that has left all of these is not found.
 ///
 /// When it is dropped, it is killed as by [`Kill::now`] and reaped, within 2 s, also while
-/// unwinding. If no descriptor is free, or /proc cannot be used, its descendants outside of its own
+/// unwinding. That cannot report a survivor, so call [`Managed::stop`] first if you must know. After a
+/// `stop` that failed, dropping it tries once more. If no descriptor is free, or /proc cannot be used, its descendants outside of its own
 /// group are not found and live on. Only the child itself is reaped. In a forked copy of the
 /// process, dropping it does nothing.
 #[derive(Debug)]
@@ -271,7 +272,8 @@ impl Managed {
         }
     }
 
-    /// Closes its standard input and waits until it exits. Every call returns its true status.
+    /// Closes its standard input and waits until it exits. Every call returns its true status. To
+    /// wait with a time limit, call [`Managed::output`], which also works without pipes.
     ///
     /// # Errors
     /// `Io`: another thread has reaped it.

@@ -34,13 +34,17 @@
 //!
 //! let mut sleep = tokio::process::Command::new("sleep").arg("60").process_group(0).spawn()?;
 //! if tokio::time::timeout(Duration::from_millis(50), sleep.wait()).await.is_err() {
-//!     let pgid = sleep.id().expect("it was not waited for");
-//!     process_kill::tokio::kill_process_group(pgid).await?;
+//!     let root = sleep.id().expect("it was not waited for");
+//!     process_kill::tokio::tree(process_kill::Kill::graceful(), root).await?;
 //! }
 //! assert!(!sleep.wait().await?.success());
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A child that exits by itself is reaped by tokio at once, and what it has started lives on. To end
+//! that too, list its group with [`Registry::add_group`](super::child::Registry::add_group) right
+//! after the spawn, or mark its environment; see [`guide::crashes`](super::guide::crashes).
 //!
 //! # Children with limits, in async code
 //!

@@ -112,9 +112,11 @@ pub struct Output {
     /// How it ended.
     pub ended: Ended,
     /// False: a process still held a pipe when the drain time was over, or there were more bytes
-    /// than [`Limits::max_bytes`].
+    /// than [`Limits::max_bytes`]. The process may have been ended since. To tell the two apart,
+    /// count the bytes in [`Managed::output_with`].
     pub complete: bool,
-    /// The processes that are gone, the child included.
+    /// The processes that are gone, the child included. After a normal exit the coverage is always
+    /// `BestEffort`, because the child ended before its children could be listed.
     pub report: Report,
 }
 
@@ -122,7 +124,8 @@ pub struct Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ended {
-    /// It ended by itself, or another process ended it.
+    /// It ended by itself, or something else ended it: another process, or a kill of this program,
+    /// such as [`Registry::kill_all`](super::Registry::kill_all).
     Exited,
     /// It was ended after [`Limits::overall`].
     OverallTimeout,
@@ -142,7 +145,10 @@ impl Managed {
     /// session are ended. The others live on, because nothing tells them from other processes: with
     /// [`Group::Inherit`](super::Group) or [`Group::Join`](super::Group) these are all of them. To
     /// find them, mark the environment of the command; see
-    /// [`guide::crashes`](super::super::guide::crashes).
+    /// [`guide::crashes`](super::super::guide::crashes). Or call
+    /// [`adopt_orphans`](super::adopt_orphans) before the first child is started: then
+    /// [`descendant_pids`](super::super::descendant_pids) of the calling process lists them, and
+    /// [`Kill::children`] ends them.
     ///
     /// # Errors
     /// As [`Kill::trees`]. `Survivors`: not all are gone. `Io`: a pipe cannot be read.
@@ -165,6 +171,11 @@ impl Managed {
 
     /// As [`Managed::output`], and shows each piece to `on_bytes` as it is read: a live log.
     /// [`Limits::max_bytes`] limits what is kept, not what is shown.
+    ///
+    /// `on_bytes` runs between two reads, and no limit is kept while it runs. Writing to a pipe or
+    /// terminal that nothing reads blocks. If that may happen, let `on_bytes` send the bytes to
+    /// another thread, and drop them if the channel is full
+    /// ([`try_send`](std::sync::mpsc::SyncSender::try_send)).
     ///
     /// # Errors
     /// As [`Managed::output`].

@@ -80,8 +80,9 @@ impl Registry {
         })
     }
 
-    /// Lists a process group until the ticket is dropped. Several tickets for one group are
-    /// independent.
+    /// Lists a process group with all descendants of its members, as [`Kill::jobs`] takes them, until
+    /// the ticket is dropped. Several tickets for one group are independent. Use it for a child that
+    /// something else spawned, such as tokio.
     ///
     /// # Errors
     /// `Refused`: the number is 0, 1, above `i32::MAX`, or a group that holds the caller or one of
@@ -104,7 +105,8 @@ impl Registry {
     ///
     /// What is not gone stays listed, and the call can be repeated. The error names the survivors.
     /// No lock is held while killing, so tickets can be dropped and several threads can call this
-    /// at once. In a forked copy of the process, entries of the original are left alone.
+    /// at once. So a second call with [`Kill::now`] ends the grace of the first, for example after a
+    /// second Ctrl-C. In a forked copy of the process, entries of the original are left alone.
     ///
     /// A child that was spawned and is not listed yet lives on: its `add` is refused, and its owner
     /// must drop it. So join the threads that own children before the program exits, as

@@ -49,7 +49,14 @@
 //! `ctrl_c` is SIGINT; `tokio::signal::unix` has the others. Without a runtime, a thread does the
 //! same with the crate `signal-hook`:
 //!
-//! ```text
+//! ```no_run
+//! # use process_kill::Kill;
+//! # use process_kill::child::Registry;
+//! # static RUNNING: Registry = Registry::new();
+//! # fn work() {}
+//! use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
 //! let end = signals.handle();
 //! let handler = std::thread::spawn(move || {
@@ -59,9 +66,17 @@
 //! work(); // joins each thread that owns a child
 //! end.close();
 //! if let Ok(Some((signal, killed))) = handler.join() {
-//!     // say what is left, then exit with 128 + signal
+//!     if let Err(e) = killed {
+//!         eprintln!("{e}");
+//!     }
+//!     std::process::exit(128 + signal);
 //! }
+//! # Ok(())
+//! # }
 //! ```
+//!
+//! A second signal changes nothing here. To end the grace with it, let another thread call
+//! `RUNNING.kill_all(&Kill::now())`.
 //!
 //! **Join the threads before you exit.** When `kill_all` begins, a thread can be between
 //! `spawn_managed` and `add`. Its `add` is refused, and it must end the child itself: dropping the

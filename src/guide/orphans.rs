@@ -45,6 +45,9 @@
 //! ```
 //!
 //! `own` must be complete. Hold one lock while a child is started and listed, and while this runs.
+//! Take a child off the list after its status was read. A `std::sync::Mutex` does in async code too,
+//! because nothing is awaited under it: starting a child is a plain call, and this is work for
+//! `spawn_blocking`.
 //! A library that starts processes of its own in another thread breaks it: its child may be a
 //! zombie for a moment, and be taken for an orphan. In such a program leave the zombies alone, or
 //! let a small process of its own be the subreaper.

@@ -36,8 +36,15 @@
 //!
 //! # If `BestEffort` is not enough
 //!
-//! These hold their members, and need no search:
-//! - A cgroup ([`Kill::cgroup`](super::super::Kill::cgroup)). No process leaves it by forking.
+//! Call again. What is gone is found no more, so the second call finds nothing, and its coverage is
+//! `Exact` unless the machine still forks. Two causes stay: a machine that forks all the time, and
+//! processes that the caller may not read. The second is so for most users but root, and then other
+//! users' processes could not be killed either.
+//!
+//! `Ok` with `BestEffort` is enough for most programs: everything that several looks in a row found
+//! is gone. If a single missed process would do harm, do not search for it. These hold their members, and need no search:
+//! - A cgroup ([`Kill::cgroup`](super::super::Kill::cgroup), with an example). No process leaves it
+//!   by forking.
 //! - A process group ([`Kill::groups`](super::super::Kill::groups)). No member escapes the signal
 //!   by forking, but a process can leave the group.
 //! - The caller's own descendants, once it adopts orphans: see [`orphans`](super::orphans).
@@ -47,4 +54,25 @@
 //! A daemon that left its tree and its session before the call is no descendant any more. No look
 //! at the tree finds it, and the coverage may still be `Exact`, because it is no member. Search for
 //! it by something that it kept: its environment, its directory, its port. See
-//! [`crashes`](super::crashes).
+//! [`crashes`](super::crashes). All ways together:
+//!
+//! ```no_run
+//! use process_kill::Kill;
+//! use process_kill::child::Managed;
+//! use std::path::Path;
+//!
+//! /// The agent was started in the worktree, with `.env("AGENT", name)`.
+//! fn stop(agent: &mut Managed, worktree: &Path, name: &str) -> Result<(), Box<dyn std::error::Error>> {
+//!     let how = Kill::graceful();
+//!     agent.stop(&how)?;
+//!     for _ in 0..10 {
+//!         let there = how.directory(worktree)?;
+//!         let marked = how.all_where(|p| p.has_env("AGENT", name))?;
+//!         // A marked process elsewhere can start another in the worktree after that was searched.
+//!         if there.is_empty() && marked.is_empty() {
+//!             return Ok(());
+//!         }
+//!     }
+//!     Err("new ones keep coming".into())
+//! }
+//! ```

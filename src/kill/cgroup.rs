@@ -43,9 +43,16 @@ impl Kill {
     ///
     /// ```no_run
     /// use std::path::Path;
+    /// use std::process::Command;
     ///
-    /// let job = Path::new("/sys/fs/cgroup/ci/job-7");
+    /// // Needs root, or a cgroup that was delegated (systemd.resource-control(5), `Delegate=`).
+    /// let job = Path::new("/sys/fs/cgroup/job-7");
+    /// std::fs::create_dir(job)?;
+    /// let enter = r#"echo $$ >"$0/cgroup.procs" && exec agent"#;
+    /// let mut agent = Command::new("sh").args(["-c", enter]).arg(job).spawn()?;
+    /// // ..
     /// process_kill::Kill::graceful().cgroup(job)?;
+    /// agent.wait()?;
     /// std::fs::remove_dir(job)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -38,7 +38,8 @@ pub use tree::kill_tree_and_verify;
 
 /// How to kill: first signal, grace, SIGKILL, verify.
 ///
-/// It is plain data: one value can be used many times.
+/// It is plain data: one value can be used many times. Several threads can kill at once, also the
+/// same targets.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -94,6 +95,10 @@ impl Kill {
 
     /// Sets how long the targets may take to be gone after SIGKILL. The wait ends early when the
     /// last one is gone. `Duration::MAX` means for ever.
+    ///
+    /// Trees, jobs, children and searches are stopped first, before SIGKILL is sent. That counts into
+    /// this time. If a process does not stop, because a debugger withholds the signal or the machine
+    /// is overloaded, it takes up to three quarters of this time, but at most 10 s.
     pub const fn verify_within(mut self, verify: Duration) -> Kill {
         self.verify = verify;
         self

@@ -41,7 +41,7 @@ impl Kill {
     /// - The machine kept forking, and two looks in a row found nothing new.
     /// - A member ended before its children were listed, also if it was the root.
     /// - /proc hides processes (`hidepid`).
-    /// - A debugger holds a member.
+    /// - A debugger holds a member. If it does not let the member stop, the result is `Unproven`.
     ///
     /// In these cases a daemon that left tree and session before the call is not found, and neither
     /// is a process that a member starts in a new group or session, if the member ends at once after

@@ -26,9 +26,15 @@ impl Kill {
     /// All that are found are stopped, with their trees as by [`Kill::tree`], before the first is
     /// killed. Then the search is repeated until it is empty. The caller is spared, and so are its
     /// ancestors unless [`Kill::even_ancestors`] allows them. So a shell that works in the
-    /// directory and started the caller lives on.
+    /// directory and started the caller lives on. It is not in the report;
+    /// [`pids_in_directory`](super::super::super::pids_in_directory) shows it.
     ///
-    /// The coverage is that of [`Kill::matching`] and [`Kill::tree`] together.
+    /// The coverage is that of [`Kill::matching`] and [`Kill::tree`] together, and `BestEffort` if
+    /// something may not be read. For any user but root that is so on most machines, and calling
+    /// again does not change it.
+    ///
+    /// If the directory may be gone by then, canonicalize the path first and use [`Kill::all_where`]
+    /// with [`Candidate::is_in_directory`](super::super::super::Candidate::is_in_directory).
     ///
     /// # Errors
     /// `Refused`: `dir` is empty, holds a NUL, is or leads to `/`, or exists and is no directory.
