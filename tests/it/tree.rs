@@ -287,6 +287,26 @@ fn a_chain_in_a_group_of_the_tree_is_outrun() {
     }
 }
 
+/// The kernel continues the stopped members of a group that becomes orphaned (setpgid(2)). The end of
+/// a parent orphans the groups of its children. So each child must get SIGKILL first.
+#[test]
+fn no_member_is_continued_by_the_end_of_its_parent() {
+    type Call = fn(&Kill, u32) -> process_kill::Result<Report>;
+    let calls: [(&str, Call); 3] = [
+        ("setsid jobs=100", |kill, root| kill.tree(root)),
+        ("setpgid jobs=100", |kill, root| kill.tree(root)),
+        ("setpgid jobs=100", |kill, root| kill.jobs(&[root])),
+    ];
+    for (spec, call) in calls {
+        for _ in 0..runs(5) {
+            let mut victim = Victim::start(spec);
+            let report = call(&now(), victim.pid()).unwrap();
+            assert_eq!(report.len(), 101);
+            assert_eq!(victim.last_words(), "", "{spec}");
+        }
+    }
+}
+
 #[test]
 fn siblings_in_the_group_are_neither_killed_nor_stopped() {
     for kill in [now(), Kill::graceful().grace(PATIENCE)] {
