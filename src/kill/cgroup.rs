@@ -33,9 +33,10 @@ impl Kill {
     ///
     /// # Errors
     /// `Refused`: `dir` is no directory of a cgroup v2 file system, is the root cgroup, or holds
-    /// init, the caller or one of its ancestors. `Survivors`: not all are gone. `Unproven`: all
-    /// that were found are gone, but the cgroup is still populated. `Proc` or `Io`: /proc or the
-    /// cgroup cannot be read, and nothing was sent.
+    /// init, the caller or one of its ancestors, or a process outside of the caller's PID
+    /// namespace, which may be an ancestor. `Survivors`: not all are gone. `Unproven`: all that were
+    /// found are gone, but the cgroup is still populated. `Proc` or `Io`: /proc or the cgroup cannot
+    /// be read, and nothing was sent.
     ///
     /// # Kernel versions
     /// Linux 5.14 for `cgroup.kill`. Without it, and for threaded cgroups, the cgroup is frozen
@@ -113,6 +114,11 @@ impl Cgroup {
     /// The processes in it and below it; of a threaded cgroup, the threads. Those outside of the
     /// caller's PID namespace have no number and are left out.
     pub(crate) fn numbers(&self) -> io::Result<Vec<Pid>> {
+        Ok(self.listed()?.into_iter().filter_map(Pid::new).collect())
+    }
+
+    /// As [`Cgroup::numbers`], with a 0 for each that is outside of the caller's PID namespace.
+    fn listed(&self) -> io::Result<Vec<u32>> {
         let mut numbers = Vec::new();
         let mut dirs = vec![self.dir.clone()];
         while let Some(dir) = dirs.pop() {
@@ -128,7 +134,7 @@ impl Cgroup {
                 Err(e) if is_removed(&e) => continue,
                 Err(e) => return Err(e),
             };
-            numbers.extend(listed.lines().filter_map(|n| Pid::new(n.parse().ok()?)));
+            numbers.extend(listed.lines().filter_map(|n| n.parse::<u32>().ok()));
             match sys::retry(|| directories_in(&dir)).and_then(|below| self.check(below)) {
                 Ok(below) => dirs.extend(below),
                 Err(e) if is_removed(&e) => {}
@@ -270,6 +276,15 @@ impl Cgroup {
 
 impl Selection for Cgroup {
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
+        let listed = targets.with_room(|| self.listed());
+        let listed = listed.map_err(|e| Error::io("list the processes of the cgroup", e))?;
+        // `cgroup.kill` would hit it, and it may be an ancestor of the caller.
+        if listed.contains(&0) {
+            let dir = &self.dir;
+            return Err(Error::refused(format!(
+                "{dir:?} holds a process outside of the caller's PID namespace"
+            )));
+        }
         for pid in self.processes(targets)? {
             if let Some(reason) = targets.spared_reason(pid) {
                 let (dir, pid) = (&self.dir, pid.get());

@@ -280,8 +280,7 @@ impl Selection for Tree<'_> {
         let proof = retry(frozen_by, || {
             freeze(targets, &mut self.kin, self.since, frozen_by)
         });
-        self.kin.kill();
-        targets.kill(deadline, Outcome::Killed);
+        targets.kill_and(deadline, Outcome::Killed, || self.kin.kill());
         let is_left = retry(deadline, || {
             self.kin.may_have_missed(targets, self.since, deadline)
         })?;

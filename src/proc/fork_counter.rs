@@ -62,20 +62,22 @@ impl Newest {
     /// Whether a number may have been given out between an earlier value and this one.
     pub(crate) fn may_include(self, earlier: Newest, number: Pid) -> bool {
         let both = earlier.0.zip(self.0);
-        both.is_none_or(|(then, now)| now.may_be_a_lap_after(then))
-            || self.may_follow(earlier, number)
+        both.is_none_or(|(then, now)| {
+            // Smaller: the numbers have begun anew.
+            now.may_be_a_lap_after(then)
+                || now.number < then.number
+                || (then.number + 1..=now.number).contains(&number.get())
+        })
     }
 
-    /// As [`Newest::may_include`], unless all numbers were given out in between.
-    pub(crate) fn may_follow(self, earlier: Newest, number: Pid) -> bool {
-        let Some((then, now)) = earlier.0.zip(self.0) else {
-            return true;
-        };
-        // Smaller: the numbers have begun anew.
-        now.number < then.number || (then.number + 1..=now.number).contains(&number.get())
+    /// Whether no number was given out since an earlier value.
+    pub(crate) fn is_still(self, earlier: Newest) -> bool {
+        let numbers = self.0.zip(earlier.0);
+        numbers
+            .is_some_and(|(now, then)| now.number == then.number && !now.may_be_a_lap_after(then))
     }
 
-    /// Whether no number was given out between the two.
+    /// Whether no number was given out between the two, or all were.
     pub(crate) fn is_same(self, other: Newest) -> bool {
         let numbers = self.0.zip(other.0);
         numbers.is_some_and(|(this, other)| this.number == other.number)

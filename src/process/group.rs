@@ -3,7 +3,8 @@
 //! | the leader, at the start | the group is named by | the number went to another process if |
 //! |---|---|---|
 //! | has its number | a pidfd of the leader | the leader is reaped and the number is in use |
-//! | was reaped | its number, while a member is left | the number is in use |
+//! | was reaped | a file that the group owns | the group has no member |
+//! | was reaped, before Linux 5.12 or no room | its number, while a member is left | the number is in use |
 //! | has its number, no pidfds or no room | its number, and the leader's start time | the start time differs |
 //!
 //! A pidfd names the group even after the leader is reaped. While a group has a member, the kernel
@@ -35,8 +36,9 @@ enum Leader {
         /// The group is the owner of the file (fcntl(2) `F_SETOWN`).
         owns_file: bool,
     },
-    /// It was reaped before. No process can get its number while the group has members.
-    Reaped,
+    /// It was reaped before. No process can get its number while the group has members. The group is
+    /// the owner of the file (fcntl(2) `F_SETOWN`); `None`: no file could be opened for it.
+    Reaped(Option<OwnedFd>),
     /// It has its number, and there are no pidfds, or no descriptor for one. `None`: its start time
     /// could not be read.
     Unheld(Option<u64>),
@@ -51,8 +53,7 @@ impl ProcessGroup {
                     && !was_reaped(fd.as_fd()),
                 fd,
             },
-            Opened::Nobody => Leader::Reaped,
-            Opened::Thread => Leader::Reaped,
+            Opened::Nobody | Opened::Thread => Leader::Reaped(file_of_group(pgid)),
             Opened::NoRoom(e) => return Err(e),
             Opened::Unsupported => return ProcessGroup::open_unheld(pgid),
         };
@@ -62,7 +63,7 @@ impl ProcessGroup {
     /// As [`ProcessGroup::open`], and keeps no descriptor.
     pub(crate) fn open_unheld(pgid: Pid) -> io::Result<ProcessGroup> {
         let leader = match is_nobody(pgid) {
-            true => Leader::Reaped,
+            true => Leader::Reaped(None),
             false => Leader::Unheld(start_time_of(pgid)),
         };
         Ok(ProcessGroup { pgid, leader })
@@ -73,7 +74,7 @@ impl ProcessGroup {
     pub(crate) fn was_replaced(&self) -> bool {
         match &self.leader {
             Leader::Held { fd, .. } => was_reaped(fd.as_fd()) && !is_nobody(self.pgid),
-            Leader::Reaped => !is_nobody(self.pgid),
+            Leader::Reaped(_) => !is_nobody(self.pgid),
             Leader::Unheld(then) => {
                 let times = then.zip(start_time_of(self.pgid));
                 times.is_some_and(|(then, now)| then != now)
@@ -100,7 +101,12 @@ impl ProcessGroup {
                 }
             }
             Leader::Held { .. } => return Some(true),
-            Leader::Reaped => {}
+            Leader::Reaped(Some(file)) => {
+                if let Ok(has_member) = sys::has_owner_group(file.as_fd()) {
+                    return Some(has_member);
+                }
+            }
+            Leader::Reaped(None) => {}
             Leader::Unheld(_) if self.has_leader() => return Some(true),
             Leader::Unheld(_) => {}
         }
@@ -111,7 +117,7 @@ impl ProcessGroup {
     pub(crate) fn has_leader(&self) -> bool {
         match &self.leader {
             Leader::Held { fd, .. } => !was_reaped(fd.as_fd()),
-            Leader::Reaped => false,
+            Leader::Reaped(_) => false,
             Leader::Unheld(then) => then.is_some() && *then == start_time_of(self.pgid),
         }
     }
@@ -140,10 +146,19 @@ impl ProcessGroup {
                     sent => sent,
                 }
             }
-            Leader::Reaped | Leader::Unheld(_) => sys::kill_group(self.pgid, signal),
+            Leader::Reaped(_) if self.has_number() == Some(false) => return Ok(false),
+            Leader::Reaped(_) | Leader::Unheld(_) => sys::kill_group(self.pgid, signal),
         };
         unless_nobody(sent)
     }
+}
+
+/// A file that is owned by the group that has this number now. A pidfd of the caller serves, because it
+/// can be opened without /proc.
+fn file_of_group(pgid: Pid) -> Option<OwnedFd> {
+    let file = sys::pidfd_open(Pid::new(std::process::id())?).ok()?;
+    sys::set_owner_group(file.as_fd(), pgid).ok()?;
+    Some(file)
 }
 
 /// Whether a group has this number.

@@ -7,10 +7,11 @@
 //! | `EPERM` | in doubt (`NotPermitted`): watched, not waited for |
 //! | it could not be held or told | in doubt (`Unverifiable`): SIGKILL is tried again until the deadline |
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::super::report::{Outcome, Reason};
-use super::super::sys::{self, SIGCONT, SIGKILL};
+use super::super::sys::{self, Pid, SIGCONT, SIGKILL};
 use super::super::wait::{Backoff, Deadline, is_gone_by};
 use super::hold::AT_ONCE;
 use super::{State, Target, Targets};
@@ -31,12 +32,62 @@ impl Targets<'_> {
     /// Children come first. The end of a parent can orphan the process group of its children, and the
     /// kernel continues stopped members of an orphaned group (setpgid(2)).
     pub(crate) fn kill(&mut self, deadline: Deadline, outcome: Outcome) {
+        self.kill_and(deadline, outcome, || {});
+    }
+
+    /// As [`Targets::kill`]. `then` runs each time SIGKILL was sent to all, before the wait.
+    pub(crate) fn kill_and(
+        &mut self,
+        deadline: Deadline,
+        outcome: Outcome,
+        mut then: impl FnMut(),
+    ) {
         self.repeat(deadline, |targets| {
-            for index in (0..targets.len()).rev() {
+            for index in targets.children_first() {
                 targets.signal_one(index, &[SIGKILL], outcome);
             }
+            then();
             targets.wait(deadline, Outcome::Killed);
         });
+    }
+
+    /// Every target, no parent before one of its children, and the newest first apart from that. Only
+    /// stopped targets need more than the latter. A child in a list, or with a number from after the
+    /// numbers began anew, can stand before its parent.
+    fn children_first(&self) -> Vec<usize> {
+        let all = 0..self.targets.len();
+        if !self.targets.iter().any(|target| target.is_frozen) {
+            return all.rev().collect();
+        }
+        let parent = |index: &usize| match &self.targets[*index].state {
+            State::Live(held) => held.parent_when_opened().and_then(Pid::new),
+            _ => None,
+        };
+        let mut children: HashMap<Pid, Vec<usize>> = HashMap::new();
+        let (roots, others) = all
+            .rev()
+            .partition::<Vec<usize>, _>(|i| parent(i).is_none_or(|pid| !self.contains(pid)));
+        for &index in &others {
+            let siblings = parent(&index).map(|pid| children.entry(pid).or_default());
+            siblings.into_iter().for_each(|s| s.push(index));
+        }
+        // Each is followed by its descendants. The others are reached from the roots, unless a number
+        // was used again.
+        let mut order = Vec::with_capacity(self.targets.len());
+        let mut is_seen = vec![false; self.targets.len()];
+        let mut left = [others, roots].concat();
+        while let Some(index) = left.pop() {
+            if !std::mem::replace(&mut is_seen[index], true) {
+                order.push(index);
+                left.extend(
+                    self.live(index)
+                        .and_then(|pid| children.remove(&pid))
+                        .unwrap_or_default(),
+                );
+            }
+        }
+        order.reverse();
+        order
     }
 
     /// Waits until all targets are gone, and sends nothing.
@@ -50,7 +101,7 @@ impl Targets<'_> {
     }
 
     /// Repeats an attempt until every target could be held, or until the deadline.
-    fn repeat(&mut self, deadline: Deadline, attempt: impl Fn(&mut Self)) {
+    fn repeat(&mut self, deadline: Deadline, mut attempt: impl FnMut(&mut Self)) {
         let mut backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(20));
         loop {
             attempt(self);

@@ -133,6 +133,7 @@ fn main() {
             }
             "crowd" => crowd = fork_crowd(value.parse().unwrap()),
             "brood" => brood(value.parse().unwrap()),
+            "jobs" => jobs(value.parse().unwrap()),
             "reuse" => reuse(value.parse().unwrap(), &mut said),
             "exit" | "stop" | "spin" | "leader-exits" | "churn" | "shed" | "execs" | "trace"
             | "storm" | "leapfrog" | "pair" | "partner" | "vfork" | "let-go" | "stuck-init"
@@ -482,6 +483,35 @@ fn brood(children: u32) {
             if sys!(libc::fork()) == 0 {
                 // SAFETY: SIG_IGN runs no code of ours.
                 unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+            }
+            sys!(libc::close(pipe[1]));
+            idle();
+        }
+    }
+    sys!(libc::close(pipe[1]));
+    // End-of-file says that each of them has closed its end.
+    let mut byte = 0_u8;
+    sys!(libc::read(pipe[0], (&raw mut byte).cast(), 1));
+    sys!(libc::close(pipe[0]));
+}
+
+/// Forks `children` children, each in a group of its own, as a shell with job control does. They
+/// ignore SIGHUP. One that is continued says `continued`. Returns when all are ready.
+fn jobs(children: u32) {
+    extern "C" fn say_continued(_: libc::c_int) {
+        let line = b"continued\n";
+        // SAFETY: the bytes are valid for reads. A line is one write.
+        unsafe { libc::write(1, line.as_ptr().cast(), line.len()) };
+    }
+    let mut pipe = [0; 2];
+    sys!(libc::pipe(pipe.as_mut_ptr()));
+    for _ in 0..children {
+        if sys!(libc::fork()) == 0 {
+            sys!(libc::setpgid(0, 0));
+            // SAFETY: the handler makes one system call, which is async-signal-safe.
+            unsafe {
+                libc::signal(libc::SIGHUP, libc::SIG_IGN);
+                libc::signal(libc::SIGCONT, say_continued as *const () as usize);
             }
             sys!(libc::close(pipe[1]));
             idle();

@@ -359,6 +359,39 @@ fn a_cgroup_that_holds_an_ancestor_is_refused() {
     eventually("the cgroup is empty", || !inner.is_populated());
 }
 
+/// The kernel lists it as 0. It may be an ancestor of the caller.
+#[test]
+fn a_cgroup_that_holds_a_process_of_an_outer_namespace_is_refused() {
+    let name = "a_cgroup_that_holds_a_process_of_an_outer_namespace_is_refused";
+    if !is_root(name) {
+        return;
+    }
+    // Outside of the namespace the cgroup is made. Inside it is found by its name.
+    let below = |root: PathBuf| fs::read_dir(root).unwrap();
+    let found = root().and_then(|root| {
+        let mut dirs = below(root).map(|dir| dir.unwrap().path());
+        dirs.find(|dir| dir.to_str().is_some_and(|dir| dir.ends_with(name)))
+    });
+    if let Some(dir) = found.filter(|_| std::env::var_os("PROCESS_KILL_TEST_ALONE").is_some()) {
+        for kill in [Kill::now(), Kill::graceful().even_ancestors()] {
+            let error = kill.cgroup(&dir).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Refused);
+        }
+        return;
+    }
+    let Some(cgroup) = Cgroup::new(name) else {
+        return;
+    };
+    let mut victim = Victim::start("");
+    cgroup.take(&[victim.pid()]);
+    let is_inside =
+        alone!(a_cgroup_that_holds_a_process_of_an_outer_namespace_is_refused in OWN_PIDS);
+    assert!(!is_inside);
+    assert!(victim.answers());
+    victim.let_go();
+    victim.all_gone();
+}
+
 #[test]
 fn a_cgroup_that_holds_the_caller_is_refused_whatever_is_allowed() {
     if !is_root("a_cgroup_that_holds_the_caller_is_refused_whatever_is_allowed")

@@ -144,7 +144,13 @@ impl Victim {
     /// Waits for the end-of-file that says that the whole tree is gone. This uses none of the
     /// crate's code.
     pub fn all_gone(&mut self) {
+        self.last_words();
+    }
+
+    /// As [`Victim::all_gone`]. Returns what the processes said until then.
+    pub fn last_words(&mut self) -> String {
         let end = Instant::now() + PATIENCE;
+        let mut words = String::new();
         let mut said = [0; 4096];
         loop {
             if self.out.buffer().is_empty() {
@@ -153,8 +159,9 @@ impl Victim {
                     end.saturating_duration_since(Instant::now()),
                 );
             }
-            if self.out.read(&mut said).unwrap() == 0 {
-                return;
+            match self.out.read(&mut said).unwrap() {
+                0 => return words,
+                length => words += std::str::from_utf8(&said[..length]).unwrap(),
             }
         }
     }

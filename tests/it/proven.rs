@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Barrier, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::ptrace;
@@ -18,8 +18,8 @@ use process_kill::child::adopt_orphans;
 use process_kill::{Candidate, Coverage, ErrorKind, Kill, Outcome, ProcessId, Reason, Report};
 
 use super::fixture::{
-    OWN_PIDS, PATIENCE, Victim, alone, as_nobody, eventually, is_root, patient, readable, reasons,
-    release, runs, states, stubborn,
+    OWN_PIDS, PATIENCE, Victim, alone, as_nobody, asleep_in, eventually, is_root, patient,
+    readable, reasons, release, runs, states, stubborn,
 };
 use super::tree::unmoved;
 
@@ -504,6 +504,63 @@ fn what_a_handler_leaves_behind_is_killed_or_told() {
     }
     println!("{} killed, {} told, {} false", ends[0], ends[1], ends[2]);
     assert_eq!(ends[2], 0);
+}
+
+/// All numbers are given out while a call waits. The fork counter then shows less than the number of an
+/// orphan that was born in between.
+#[test]
+fn an_orphan_is_told_after_a_lap_of_the_numbers() {
+    let name = "an_orphan_is_told_after_a_lap_of_the_numbers";
+    if !is_root(name) || !alone!(an_orphan_is_told_after_a_lap_of_the_numbers in OWN_PIDS) {
+        return;
+    }
+    if release() < [6, 14] {
+        println!("skipped: {name} needs Linux 6.14, because it changes kernel.pid_max");
+        return;
+    }
+    let go_to = |number: &str| std::fs::write("/proc/sys/kernel/ns_last_pid", number).unwrap();
+    std::fs::write("/proc/sys/kernel/pid_max", "32768").unwrap();
+    go_to("1000");
+    let handler = "echo begun; read line; sleep 61 & exit";
+    let inner = format!("trap \"{handler}\" TERM; echo ready; while :; do read line; done");
+    let outer = format!("trap : TERM; sh -c '{inner}'; echo ended; read line");
+    let mut shell = Command::new("sh");
+    let shell = shell.args(["-c", &outer]).stdin(Stdio::piped());
+    let mut shell = shell.stdout(Stdio::piped()).spawn().unwrap();
+    until_ready(&mut shell);
+    let root = shell.id();
+    let mut go_on = shell.stdin.take().unwrap();
+    let says = |shell: &mut Child, word: &str| {
+        let mut said = [0; 6];
+        shell
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut said)
+            .unwrap();
+        assert_eq!(said, format!("{word}\n").as_bytes());
+    };
+    let (tell, told) = mpsc::channel();
+    let begun = Instant::now();
+    let call = thread::spawn(move || {
+        tell.send(nix::unistd::gettid()).unwrap();
+        Kill::graceful().grace(PATIENCE).tree(root)
+    });
+    says(&mut shell, "begun");
+    // Births are not watched any more.
+    asleep_in(told.recv().unwrap(), libc::SYS_ppoll);
+    go_to("20000");
+    go_on.write_all(b"\n").unwrap();
+    says(&mut shell, "ended");
+    go_to("2000");
+    // No machine forks as often in less time.
+    eventually("time for a lap", || {
+        begun.elapsed() > Duration::from_millis(40)
+    });
+    go_on.write_all(b"\n").unwrap();
+    let ended = call.join().unwrap();
+    assert_eq!(judge(&ended, shell.stdout.as_ref().unwrap()), 1);
+    shell.wait().unwrap();
 }
 
 /// A debugger suppresses SIGSTOP. The member runs on, and forks after its children were listed.

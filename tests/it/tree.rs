@@ -287,6 +287,26 @@ fn a_chain_in_a_group_of_the_tree_is_outrun() {
     }
 }
 
+/// The kernel continues the stopped members of a group that becomes orphaned (setpgid(2)). The end of
+/// a parent orphans the groups of its children. So each child must get SIGKILL first.
+#[test]
+fn no_member_is_continued_by_the_end_of_its_parent() {
+    type Call = fn(&Kill, u32) -> process_kill::Result<Report>;
+    let calls: [(&str, Call); 3] = [
+        ("setsid jobs=100", |kill, root| kill.tree(root)),
+        ("setpgid jobs=100", |kill, root| kill.tree(root)),
+        ("setpgid jobs=100", |kill, root| kill.jobs(&[root])),
+    ];
+    for (spec, call) in calls {
+        for _ in 0..runs(5) {
+            let mut victim = Victim::start(spec);
+            let report = call(&now(), victim.pid()).unwrap();
+            assert_eq!(report.len(), 101);
+            assert_eq!(victim.last_words(), "", "{spec}");
+        }
+    }
+}
+
 #[test]
 fn siblings_in_the_group_are_neither_killed_nor_stopped() {
     for kill in [now(), Kill::graceful().grace(PATIENCE)] {
@@ -315,6 +335,43 @@ fn strangers_in_a_group_that_the_tree_leads_are_left_alone() {
     let mut stranger = Victim::spawn(stranger);
     let report = unmoved(&[stranger.pid()], || kill_tree(leader.pid()).unwrap());
     assert_eq!(sorted(&report, Outcome::Killed), leader.pids());
+    leader.all_gone();
+    assert!(stranger.answers());
+}
+
+#[test]
+fn a_stranger_that_joins_the_group_of_a_stopped_tree_is_not_killed() {
+    let name = "a_stranger_that_joins_the_group_of_a_stopped_tree_is_not_killed";
+    if !is_root(name)
+        || !alone!(a_stranger_that_joins_the_group_of_a_stopped_tree_is_not_killed in OWN_PIDS)
+    {
+        return;
+    }
+    // The fork that is held keeps the tree stopped until its share of the time is over.
+    let mut leader = stubborn("{ { } exit } { held-fork }");
+    leader.process_group(0);
+    let mut leader = Victim::spawn(leader);
+    let root = leader.pid();
+    let holder = leader.ready.iter().find(|(_, fd)| fd.is_some()).unwrap().0;
+    eventually("D", || states(holder) == ['D']);
+    let is_orphan = |pid: &&u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.contains(") S 1 ")
+    };
+    let orphan = || leader.pids().iter().find(is_orphan).copied();
+    eventually("init adopts one", || orphan().is_some());
+    let orphan = orphan().unwrap();
+    let mut stranger = stubborn("");
+    stranger.process_group(root.try_into().unwrap());
+    let (report, mut stranger) = thread::scope(|scope| {
+        let call = scope.spawn(|| Kill::now().tree(root));
+        // It is stopped just before the group is.
+        eventually("the orphan is stopped", || is_stopped(orphan));
+        let stranger = Victim::spawn(stranger);
+        (call.join().unwrap(), stranger)
+    });
+    // The newcomer may be taken for what keeps the tree open.
+    assert!(report.is_ok() || report.is_err_and(|e| e.kind() == ErrorKind::Unproven));
     leader.all_gone();
     assert!(stranger.answers());
 }

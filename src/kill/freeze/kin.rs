@@ -12,9 +12,11 @@
 //! Any other process that shares only a group with the tree may be a stranger's child, such as the
 //! job mates of a shell. It is left alone.
 //!
-//! If all processes of a group are members, the group is stopped and killed as a whole: a process
-//! that forks and exits cannot escape that. This holds for every group of a session of the tree,
-//! because a group lies within one session.
+//! If all processes of a group are members, the group is stopped as a whole: a process that forks and
+//! exits cannot escape that. If no stranger can join it, it is killed as a whole too. Both hold for
+//! every group of a session of the tree, because a group lies within one session. A stranger can join
+//! the group of a root in the caller's session at any time. So the members of that group are killed one
+//! by one, and a stranger that was stopped with it is continued.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -286,11 +288,16 @@ impl Kin {
         Ok(true)
     }
 
-    /// Kills the groups that were stopped.
+    /// Kills the groups that were stopped, after their members got SIGKILL one by one, children first.
+    /// A group that strangers may have joined since is continued instead.
     pub(in super::super) fn kill(&mut self) {
-        for group in std::mem::take(&mut self.stopped).into_values() {
+        for (pgid, group) in std::mem::take(&mut self.stopped) {
+            let is_closed = self.sessions.contains_key(&pgid)
+                || self.groups.get(&pgid).is_none_or(|group| group.is_owned);
             // An error does not count: each member is held, killed and verified by itself.
-            group.signal(SIGKILL).unwrap_or(false);
+            group
+                .signal(if is_closed { SIGKILL } else { SIGCONT })
+                .unwrap_or(false);
         }
     }
 

@@ -75,7 +75,7 @@ impl Kin {
     /// Looks at every process, unless none was born since and every number is sure.
     fn suspicion(&self, targets: &mut Targets<'_>, since: Newest) -> Result<Suspicion> {
         let now = newest(targets)?;
-        if now.is_same(since) && self.unsure.is_empty() {
+        if now.is_still(since) && self.unsure.is_empty() {
             return Ok(Suspicion::None);
         }
         let mut sessions = HashMap::new();
@@ -95,7 +95,7 @@ impl Kin {
             if numbers.any(|number| self.unsure.contains(&number)) {
                 return Ok(Suspicion::Some);
             }
-            let is_young = now.may_follow(since, pid) && targets.is_younger(&stat);
+            let is_young = now.may_include(since, pid) && targets.is_younger(&stat);
             if is_young && self.may_be_born_to_member(pid, &stat) {
                 let (parent, session) = (Pid::new(stat.parent), stat.session);
                 // At once, before it ends. One that has ended already is as one that was not seen.
