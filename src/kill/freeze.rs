@@ -18,8 +18,8 @@
 //! coverage is `BestEffort`. A member in state D is not still, because SIGSTOP does not abort a fork
 //! that is under way. Two cases of D remain:
 //!
-//! - A vfork(2) parent sleeps in D until its child has called execve(2) or exited. It is still if
-//!   that child is a member.
+//! - A vfork(2) parent sleeps in D until its child has called execve(2) or exited. So the child is
+//!   killed before the others, and the parent stops; see [`end_vforks`].
 //! - A member that is in D when the time is over gets SIGKILL, which aborts a fork; see
 //!   [`end_forks`]. The coverage is `BestEffort`.
 
@@ -45,7 +45,7 @@ pub(super) use listing::{Listing, add_members, watch_births};
 struct Pass {
     /// Nothing new was found, and no member was running. Members in state D are not counted here.
     is_quiet: bool,
-    /// The members in state D that are not vfork(2) parents of members.
+    /// The members in state D.
     uninterruptible: Vec<usize>,
     /// A debugger holds a member and may let it run on.
     is_traced: bool,
@@ -79,6 +79,9 @@ pub(super) fn freeze(
             }
             if quiet == 2 {
                 return closed(targets, kin, Newest::UNKNOWN);
+            }
+            if pass.is_quiet {
+                end_vforks(targets, &pass.uninterruptible);
             }
             stuck = pass.is_quiet.then_some(pass.uninterruptible);
         }
@@ -191,7 +194,7 @@ fn visit(
     for &child in &children {
         pass.is_quiet &= add_child(targets, kin, parent, child)?;
     }
-    if stillness == Stillness::Uninterruptible && !is_vfork_parent(targets, parent, &children)? {
+    if stillness == Stillness::Uninterruptible {
         pass.uninterruptible.push(index);
     }
     Ok(())
@@ -236,15 +239,16 @@ fn times_run(targets: &mut Targets<'_>, pid: Pid) -> Result<Vec<(Pid, u64)>> {
     times.map_err(|e| Error::io(format!("read process {}", pid.get()), e))
 }
 
-/// Whether each thread in state D may be in vfork(2): as many children share the memory of the
-/// process, and all of these are members. If kcmp(2) is forbidden, the answer is no.
-fn is_vfork_parent(targets: &mut Targets<'_>, parent: Pid, children: &[Pid]) -> Result<bool> {
-    let threads = targets.proc()?.process(parent).count_in_state('D');
-    let threads = threads.map_err(|e| Error::io(format!("read process {}", parent.get()), e))?;
-    let shares = |child: &&Pid| {
-        targets.has_live(**child) && sys::process::share_memory(parent, **child).unwrap_or(false)
-    };
-    Ok(children.iter().filter(shares).count() >= threads)
+/// Kills the children that share the memory of a member in state D, with all their descendants. If
+/// the member waits for one of them in vfork(2), it stops then. If not, it stays in state D.
+fn end_vforks(targets: &mut Targets<'_>, members: &[usize]) {
+    for &index in members {
+        if let Some(parent) = targets.live(index) {
+            targets.kill_below(parent, |child| {
+                sys::process::share_memory(parent, child).unwrap_or(false)
+            });
+        }
+    }
 }
 
 /// Sends SIGSTOP to all live targets and to the descendants that they are seen to have, without

@@ -94,17 +94,6 @@ impl ProcessDir<'_> {
         Ok(stillness)
     }
 
-    /// How many of its threads are in this state (proc_pid_stat(5) field 3).
-    pub(crate) fn count_in_state(&self, state: char) -> io::Result<usize> {
-        let mut buf = Vec::new();
-        let mut count = 0;
-        for tid in self.threads()?.unwrap_or_default() {
-            let stat = self.thread_stat(tid, &mut buf)?;
-            count += usize::from(stat.is_some_and(|stat| stat.state == state));
-        }
-        Ok(count)
-    }
-
     /// As [`ProcessDir::stat`], for one thread.
     pub(crate) fn thread_stat<'b>(
         &self,

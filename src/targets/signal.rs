@@ -7,7 +7,7 @@
 //! | `EPERM` | in doubt (`NotPermitted`): watched, not waited for |
 //! | it could not be held or told | in doubt (`Unverifiable`): SIGKILL is tried again until the deadline |
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::super::report::{Outcome, Reason};
@@ -88,6 +88,28 @@ impl Targets<'_> {
         }
         order.reverse();
         order
+    }
+
+    /// Sends SIGKILL to children of a target, those that `is_meant` names, with all their descendants
+    /// among the targets, children first.
+    pub(crate) fn kill_below(&mut self, parent: Pid, is_meant: impl Fn(Pid) -> bool) {
+        let mut doomed = HashSet::new();
+        let order = self.children_first();
+        for &index in order.iter().rev() {
+            let State::Live(held) = &self.targets[index].state else {
+                continue;
+            };
+            let of = held.parent_when_opened().and_then(Pid::new);
+            let is_child = of == Some(parent) && is_meant(held.pid());
+            if is_child || of.is_some_and(|of| doomed.contains(&of)) {
+                doomed.insert(held.pid());
+            }
+        }
+        for index in order {
+            if self.live(index).is_some_and(|pid| doomed.contains(&pid)) {
+                self.signal_one(index, &[SIGKILL], Outcome::Killed);
+            }
+        }
     }
 
     /// Waits until all targets are gone, and sends nothing.

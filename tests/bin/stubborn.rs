@@ -117,7 +117,12 @@ fn main() {
                 }
             }
             "heir" => heir(value == "stay"),
+            // Shared: another child shares the memory, as after vfork(2), and the new one leaves the
+            // session.
             "held-fork" => {
+                if value == "shared" {
+                    share_memory(0, true);
+                }
                 said += &format!(" {}", hold_forks());
                 after.push(word);
             }
@@ -179,6 +184,11 @@ fn main() {
             ("partner", parent) => partner(parent.parse().unwrap()),
             ("execs", _) => exec_by_thread(),
             ("vfork", how) => vfork(how == "quiet"),
+            ("held-fork", "shared") if sys!(libc::fork()) == 0 => {
+                sys!(libc::setsid());
+                idle();
+            }
+            ("held-fork", "shared") => {}
             ("held-fork", _) => drop(idle_child()),
             ("follow", _) => follow(job.unwrap()),
             ("let-go", pid) => let_go(pid.parse().unwrap()),
@@ -620,16 +630,21 @@ fn exec_by_thread() -> ! {
 /// Forks by vfork(2) a child that does nothing. This process sleeps in state D until that child is
 /// gone. Says `vforked PID`, unless it is told to be `quiet`.
 fn vfork(quiet: bool) {
+    share_memory(libc::CLONE_VFORK, quiet);
+}
+
+/// Makes a child that shares the memory and does nothing.
+fn share_memory(flags: libc::c_int, quiet: bool) {
     extern "C" fn child(quiet: *mut libc::c_void) -> libc::c_int {
         if quiet.is_null() {
             say(&format!("vforked {}", id()));
         }
         idle()
     }
-    let mut stack = vec![0_u128; 8192];
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // The child has this stack to itself.
+    let stack = Vec::leak(vec![0_u128; 8192]);
+    let flags = libc::CLONE_VM | flags | libc::SIGCHLD;
     let top = stack.as_mut_ptr_range().end;
-    // The child has this stack to itself, because its parent does not run while the child lives.
     let quiet = std::ptr::without_provenance_mut(usize::from(quiet));
     sys!(libc::clone(child, top.cast(), flags, quiet));
 }

@@ -15,7 +15,10 @@ use nix::sys::ptrace;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use process_kill::child::adopt_orphans;
-use process_kill::{Candidate, Coverage, ErrorKind, Kill, Outcome, ProcessId, Reason, Report};
+use process_kill::{
+    Candidate, Coverage, ErrorKind, Kill, Outcome, Process, ProcessId, Reason, Report,
+    descendant_pids,
+};
 
 use super::fixture::{
     OWN_PIDS, PATIENCE, Victim, alone, as_nobody, asleep_in, eventually, is_root, patient,
@@ -117,6 +120,40 @@ fn a_child_whose_fork_is_under_way_is_not_missed() {
     }
     println!("{oks} times Ok, {born} children born");
     assert_eq!(false_oks, []);
+}
+
+/// A child that shares the memory of its parent does not prove that the parent waits for it in vfork(2).
+/// Here the fork ends while the members are killed, its parent last.
+#[test]
+fn a_fork_beside_a_child_that_shares_the_memory_is_not_missed() {
+    let name = "a_fork_beside_a_child_that_shares_the_memory_is_not_missed";
+    if !is_root(name)
+        || !alone!(a_fork_beside_a_child_that_shares_the_memory_is_not_missed in OWN_PIDS)
+    {
+        return;
+    }
+    for _ in 0..runs(3) {
+        let mut victim = Victim::start("wide=1000 held-fork=shared");
+        let root = victim.pid();
+        let fork = HeldFork::of(root, victim.ready[0].1.unwrap());
+        eventually("D", || states(root) == ['D']);
+        // Those of the crowd are killed first.
+        let first = *descendant_pids(root).unwrap().last().unwrap();
+        let first = Process::open(first).unwrap().unwrap();
+        let ended = thread::scope(|scope| {
+            scope.spawn(|| {
+                first.wait_until_gone(PATIENCE).unwrap();
+                fork.release()
+            });
+            Kill::now().tree(root)
+        });
+        // An error may be correct, because the fork was under way until the end.
+        if ended.is_ok() {
+            assert!(victim.is_all_gone(MOMENT), "one lives on");
+        }
+        victim.let_go();
+        victim.all_gone();
+    }
 }
 
 #[test]
