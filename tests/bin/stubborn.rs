@@ -116,7 +116,7 @@ fn main() {
                     });
                 }
             }
-            "heir" => heir(value == "stay"),
+            "heir" => heir(value),
             // Shared: another child shares the memory, as after vfork(2), and the new one leaves the
             // session.
             "held-fork" => {
@@ -684,13 +684,15 @@ fn hold_forks() -> libc::c_int {
 }
 
 /// On SIGTERM forks a child that ignores SIGTERM, and says `heir`. Then it ends, unless it is told
-/// to `stay`.
-fn heir(stay: bool) {
-    extern "C" fn fork(stay: bool) {
-        // SAFETY: all of these calls are async-signal-safe.
+/// to `stay`. The heir of an `aside` is a child of its parent.
+fn heir(how: &str) {
+    extern "C" fn fork(flags: libc::c_int, stay: bool) {
+        let flags = flags | libc::SIGCHLD;
+        // SAFETY: all of these calls are async-signal-safe. Without a stack the new process goes on as
+        // after fork(2).
         unsafe {
             libc::signal(libc::SIGTERM, libc::SIG_IGN);
-            match libc::fork() {
+            match libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) {
                 0 => idle(),
                 _ => libc::write(1, c"heir\n".as_ptr().cast(), 5),
             };
@@ -700,12 +702,19 @@ fn heir(stay: bool) {
         }
     }
     extern "C" fn leave(_: libc::c_int) {
-        fork(false);
+        fork(0, false);
     }
     extern "C" fn remain(_: libc::c_int) {
-        fork(true);
+        fork(0, true);
     }
-    let handler: extern "C" fn(libc::c_int) = if stay { remain } else { leave };
+    extern "C" fn aside(_: libc::c_int) {
+        fork(libc::CLONE_PARENT, false);
+    }
+    let handler: extern "C" fn(libc::c_int) = match how {
+        "stay" => remain,
+        "aside" => aside,
+        _ => leave,
+    };
     // SAFETY: the handler makes async-signal-safe calls only.
     unsafe { libc::signal(libc::SIGTERM, handler as libc::sighandler_t) };
 }

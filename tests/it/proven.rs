@@ -543,6 +543,36 @@ fn what_a_handler_leaves_behind_is_killed_or_told() {
     assert_eq!(ends[2], 0);
 }
 
+/// The parent of the orphan is no init and no member: clone(2) `CLONE_PARENT` makes it a child of the
+/// caller, or an ancestor in the same session is a subreaper.
+#[test]
+fn an_orphan_in_a_group_of_the_tree_is_told_whoever_is_its_parent() {
+    let name = "an_orphan_in_a_group_of_the_tree_is_told_whoever_is_its_parent";
+    if !is_root(name)
+        || !alone!(an_orphan_in_a_group_of_the_tree_is_told_whoever_is_its_parent in OWN_PIDS)
+    {
+        return;
+    }
+    for spec in ["setpgid heir=aside", "adopt { setpgid heir }"] {
+        for _ in 0..runs(20) {
+            let mut victim = Victim::start(spec);
+            let root = victim.others().pop().unwrap_or(victim.pid());
+            let ended = Kill::graceful().tree(root);
+            assert_eq!(victim.line(), "heir");
+            match ended {
+                Ok(_) => {
+                    let mut below = descendant_pids(std::process::id()).unwrap();
+                    below.retain(|&pid| pid != victim.pid() && states(pid) != ['Z']);
+                    assert_eq!(below, [], "{spec}");
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Unproven, "{error}"),
+            }
+            victim.let_go();
+            victim.all_gone();
+        }
+    }
+}
+
 /// All numbers are given out while a call waits. The fork counter then shows less than the number of an
 /// orphan that was born in between.
 #[test]

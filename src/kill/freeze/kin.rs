@@ -318,6 +318,7 @@ impl Kin {
         reapers.extend(known);
         let members: HashSet<Pid> = targets.all_live().collect();
         let proc = targets.proc()?;
+        let caller = proc.caller();
         let only = proc.only_strangers_since(since, |pid, stat| {
             if members.contains(&pid) {
                 return Ok(true);
@@ -325,8 +326,11 @@ impl Kin {
             let Some(parent) = Pid::new(stat.parent) else {
                 return Ok(false);
             };
-            // An orphan of a member looks like any child of the process that it was given to.
-            let may_be_orphan = reapers.contains(&parent);
+            // An orphan of a member looks like any child of the process that it was given to. A member
+            // can also make its child one of its own parent (clone(2) `CLONE_PARENT`).
+            let place = (stat.session, stat.group);
+            let may_be_orphan =
+                reapers.contains(&parent) || (parent == caller && self.places.contains(&place));
             Ok(!may_be_orphan && !members.contains(&parent) && !self.holds(stat))
         });
         match only {

@@ -9,14 +9,17 @@
 //!
 //! 1. It was born since the call began, by its number and its start time.
 //! 2. It is in the session and group of a member. A child inherits both.
-//! 3. It was adopted. The child of another process is in the session of its parent, unless it leads
-//!    a session. Init's and the caller's own children may be in the same session, so they are
-//!    suspected too. The kernel gives orphans to the first thread, so a child of another thread of
-//!    the caller is no orphan.
+//! 3. It was adopted. The child of another process is born into the session and group of its parent.
+//!    So it was adopted if these differ, unless a process was put into the group of a member since, as
+//!    a shell starts a pipeline. Init's and the caller's own children may be in the same group, so
+//!    they are suspected too. The kernel gives orphans to the first thread, so a child of another
+//!    thread of the caller is no orphan.
 //!
-//! An orphan that has left the session or the group is not found, and neither is one that a subreaper
-//! other than init and the caller adopted in its own session: the subreaper's own children look the
-//! same, as those of make(1) do. The coverage is `BestEffort` then, because the fork counter has moved.
+//! An orphan that has left the session or the group is not found. Neither is one whose new parent is in
+//! the same session and group, a subreaper other than init and the caller: the subreaper's own children
+//! look the same, as those of make(1) do. The same is true of a child that a member made a child of its
+//! own parent (clone(2) `CLONE_PARENT`). The coverage is `BestEffort` then, because the fork counter has
+//! moved.
 //!
 //! A suspect that is dying forks no more. Another call may be killing the tree that it belongs to. So
 //! this call waits for its end and looks again. By then its children have been adopted, and are
@@ -36,6 +39,9 @@ use super::super::super::sys::{self, Pid};
 use super::super::super::targets::Targets;
 use super::super::super::wait::{Backoff, Deadline, Ppoll};
 use super::{Kin, newest};
+
+/// Session and group, by their numbers.
+type Place = (u32, u32);
 
 /// What one look at all processes shows.
 enum Suspicion {
@@ -78,7 +84,7 @@ impl Kin {
         if now.is_still(since) && self.unsure.is_empty() {
             return Ok(Suspicion::None);
         }
-        let mut sessions = HashMap::new();
+        let mut places = HashMap::new();
         let mut suspects = Vec::new();
         let mut buf = Vec::new();
         for pid in proc::visible(targets.proc()?)? {
@@ -86,7 +92,7 @@ impl Kin {
             let Some(stat) = stat else {
                 continue;
             };
-            sessions.insert(pid, stat.session);
+            places.insert(pid, (stat.session, stat.group));
             let is_spared = targets.spared_reason(pid).is_some();
             if stat.is_zombie() || targets.contains(pid) || is_spared {
                 continue;
@@ -97,18 +103,18 @@ impl Kin {
             }
             let is_young = now.may_include(since, pid) && targets.is_younger(&stat);
             if is_young && self.may_be_born_to_member(pid, &stat) {
-                let (parent, session) = (Pid::new(stat.parent), stat.session);
+                let (parent, place) = (Pid::new(stat.parent), (stat.session, stat.group));
                 // At once, before it ends. One that has ended already is as one that was not seen.
                 let is_dying = proc::readable(pid, targets.proc()?.process(pid).is_dying())?;
                 suspects.push(Suspect {
                     pid,
                     parent,
-                    session,
+                    place,
                     is_dying: is_dying.unwrap_or(true),
                 });
             }
         }
-        adopted(&suspects, &sessions, targets)
+        adopted(&suspects, &places, targets)
     }
 
     fn may_be_born_to_member(&self, pid: Pid, stat: &Stat<'_>) -> bool {
@@ -140,36 +146,35 @@ struct Suspect {
     pid: Pid,
     /// `None`: it was started from outside of this PID namespace. No orphan of a member is.
     parent: Option<Pid>,
-    session: u32,
+    place: Place,
     is_dying: bool,
 }
 
 impl Suspect {
     /// Whether it may have been adopted.
-    fn is_adopted(&self, sessions: &HashMap<Pid, u32>, targets: &mut Targets<'_>) -> Result<bool> {
+    fn is_adopted(&self, places: &HashMap<Pid, Place>, targets: &mut Targets<'_>) -> Result<bool> {
         let Some(parent) = self.parent else {
             return Ok(false);
         };
         if targets.has_live(parent) {
             return Ok(true);
         }
-        if parent.is_caller() {
-            return adopts(self.pid, targets);
+        if parent.is_init() || places.get(&parent).is_some_and(|of| *of != self.place) {
+            return Ok(true);
         }
-        let differs = |&session: &u32| session != self.session;
-        Ok(parent.is_init() || sessions.get(&parent).is_some_and(differs))
+        Ok(parent.is_caller() && adopts(self.pid, targets)?)
     }
 }
 
-/// `sessions` are those of all processes, also of zombies.
+/// `places` are those of all processes, also of zombies.
 fn adopted(
     suspects: &[Suspect],
-    sessions: &HashMap<Pid, u32>,
+    places: &HashMap<Pid, Place>,
     targets: &mut Targets<'_>,
 ) -> Result<Suspicion> {
     let mut suspicion = Suspicion::None;
     for suspect in suspects {
-        if suspect.is_adopted(sessions, targets)? {
+        if suspect.is_adopted(places, targets)? {
             match suspect.is_dying {
                 true => suspicion = Suspicion::Dying,
                 false => return Ok(Suspicion::Some),
