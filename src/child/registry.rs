@@ -106,7 +106,9 @@ impl Registry {
     /// What is not gone stays listed, and the call can be repeated. The error names the survivors.
     /// No lock is held while killing, so tickets can be dropped and several threads can call this
     /// at once. So a second call with [`Kill::now`] ends the grace of the first, for example after a
-    /// second Ctrl-C. In a forked copy of the process, entries of the original are left alone.
+    /// second Ctrl-C. In a forked copy of the process, entries of the original are left alone. If the
+    /// original has several threads, its copy must not call this: one of them may have held the lock
+    /// (fork(2)).
     ///
     /// A child that was spawned and is not listed yet lives on: its `add` is refused, and its owner
     /// must drop it. So join the threads that own children before the program exits, as
@@ -157,6 +159,7 @@ impl Registry {
         Ok(Ticket {
             registry: self,
             key,
+            caller: std::process::id(),
         })
     }
 
@@ -204,10 +207,16 @@ fn is_empty(group: &ProcessGroup) -> bool {
 pub struct Ticket<'a> {
     registry: &'a Registry,
     key: u64,
+    /// The pid of the process that it was made in.
+    caller: u32,
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
+        // In a forked copy the lock may be held for ever, by a thread that the copy does not have.
+        if self.caller != std::process::id() {
+            return;
+        }
         let key = self.key;
         self.registry
             .lock()

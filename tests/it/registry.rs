@@ -1,16 +1,21 @@
 //! Processes that must not outlive the program.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, fork};
 use process_kill::child::{CommandExt, Group, Managed, Registry};
-use process_kill::{ErrorKind, Kill, Outcome, Reason};
+use process_kill::{ErrorKind, Kill, Outcome, Reason, wait_until_gone};
 
 use super::child::Crew;
-use super::fixture::{PATIENCE, Victim, as_nobody, is_root, patient, reasons, signal_thread};
+use super::fixture::{
+    PATIENCE, Victim, alone, as_nobody, is_root, patient, reasons, runs, signal_thread,
+};
 
 fn sleep(group: Group) -> Managed {
     let mut command = Command::new("sleep");
@@ -214,4 +219,47 @@ fn a_thread_that_handles_signals_can_kill_all() {
     assert_eq!(report.len(), 2);
     crew.all_gone();
     drop(ticket);
+}
+
+/// A thread that another process does not have may hold the lock when that process is forked.
+#[test]
+fn a_ticket_in_a_forked_copy_does_not_wait_for_the_lock() {
+    static REGISTRY: Registry = Registry::new();
+    // Far more than the copy needs.
+    const LONG: Duration = Duration::from_secs(5);
+    // The copies would hold the pipes of other tests.
+    if !alone!(a_ticket_in_a_forked_copy_does_not_wait_for_the_lock) {
+        return;
+    }
+    let child = sleep(Group::New);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    drop(REGISTRY.add(&child).unwrap());
+                }
+            });
+        }
+        let ends = || {
+            let mut ticket = Some(REGISTRY.add(&child).unwrap());
+            // SAFETY: the copy takes no lock, if the ticket does not.
+            match unsafe { fork() }.unwrap() {
+                ForkResult::Child => {
+                    drop(ticket.take());
+                    // SAFETY: ends the copy at once.
+                    unsafe { libc::_exit(0) };
+                }
+                ForkResult::Parent { child: copy } => {
+                    let ended = wait_until_gone(&[copy.as_raw().unsigned_abs()], LONG);
+                    nix::sys::signal::kill(copy, Signal::SIGKILL).unwrap();
+                    waitpid(copy, None).unwrap();
+                    ended.is_ok()
+                }
+            }
+        };
+        let all_end = (0..runs(1000)).all(|_| ends());
+        is_over.store(true, Ordering::Relaxed);
+        assert!(all_end, "one hangs");
+    });
 }
