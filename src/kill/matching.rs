@@ -114,6 +114,8 @@ struct Search<M> {
     since: Newest,
     /// How the trees were closed, all freezes together.
     trees: Proof,
+    /// A process was listed and could not be looked at.
+    passed_over: bool,
     /// A process was left alone because of `at_most`: it was there before the first signal, and began to
     /// match when the limit was reached.
     was_limited: bool,
@@ -199,6 +201,7 @@ impl<M: Seek> Search<M> {
             kin: Kin::default(),
             since: Newest::UNKNOWN,
             trees: Proof::EXACT,
+            passed_over: false,
             was_limited: false,
         }
     }
@@ -215,6 +218,9 @@ impl<M: Seek> Search<M> {
                 continue;
             }
             let matches = self.seek.matches(pid, targets.proc()?);
+            self.passed_over |= matches
+                .as_ref()
+                .is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
             match proc::readable(pid, matches.map(Some))? {
                 Some(Match::Yes) => {}
                 Some(Match::Unsure) => {
@@ -290,7 +296,7 @@ impl<M: Seek> Search<M> {
 
     /// Nothing is proven of processes that may not be looked at.
     fn as_far_as_seen(&self, proof: Proof, targets: &mut Targets<'_>) -> Result<Proof> {
-        match self.seek.has_passed_over() || targets.is_partial()? {
+        match self.passed_over || self.seek.has_passed_over() || targets.is_partial()? {
             true => Ok(proof.and(Proof::BEST_EFFORT)),
             false => Ok(proof),
         }

@@ -10,6 +10,7 @@ use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::mount::{MsFlags, mount, umount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -365,6 +366,34 @@ fn what_a_closure_may_not_read_is_no_proof() {
     });
     assert!(victim.answers());
     assert_eq!(ask(refused[0]), (1, Coverage::Exact));
+    victim.all_gone();
+}
+
+#[test]
+fn a_process_whose_files_are_covered_is_not_proven_gone() {
+    let name = "a_process_whose_files_are_covered_is_not_proven_gone";
+    if !is_root(name) || !alone!(a_process_whose_files_are_covered_is_not_proven_gone in OWN_PIDS) {
+        return;
+    }
+    let mut command = stubborn("");
+    command.arg("covered");
+    let mut victim = Victim::spawn(command);
+    let empty = tempfile::tempdir().unwrap();
+    let over = format!("/proc/{}", victim.pid());
+    let none = None::<&str>;
+    mount(
+        Some(empty.path()),
+        over.as_str(),
+        none,
+        MsFlags::MS_BIND,
+        none,
+    )
+    .unwrap();
+    let report = patient().matching("/stubborn covered$").unwrap();
+    assert_eq!((report.len(), report.coverage()), (0, Coverage::BestEffort));
+    umount(over.as_str()).unwrap();
+    let report = patient().matching("/stubborn covered$").unwrap();
+    assert_eq!((report.len(), report.coverage()), (1, Coverage::Exact));
     victim.all_gone();
 }
 
