@@ -157,14 +157,9 @@ impl Targets<'_> {
         });
         match self.targets[index].state {
             State::Gone(_) => None,
-            State::Refused(reason) => {
-                // The number may be that of another process.
-                let mut seen = looks.see(number, Some(reason), &mut self.proc);
-                if reason == Reason::Unverifiable {
-                    seen.id = None;
-                }
-                Some(seen)
-            }
+            // The number may be that of another process.
+            State::Refused(reason @ Reason::Unverifiable) => Some(Survivor::unseen(number, reason)),
+            State::Refused(reason) => Some(looks.see(number, Some(reason), &mut self.proc)),
             State::Live(_) | State::Parked(_) | State::Pending(_) => {
                 Some(survivor.unwrap_or_else(|| Survivor::unseen(number, Reason::Unverifiable)))
             }
