@@ -88,13 +88,16 @@
 //!
 //! `src/` works as a module of another crate, edition 2021 or 2024:
 //!
-//! 1. Copy it to `src/process_kill/`, rename `lib.rs` to `mod.rs`, and add `pub mod process_kill;`.
-//! 2. Add the dependencies of this crate to Cargo.toml: `libc`, and `procfs` without default
-//!    features. For its unit tests, which `cargo test` builds with yours, add `fastrand` and
-//!    `tempfile` under `[dev-dependencies]`.
-//! 3. Delete the files that you do not need, and the `mod` and `pub use` lines that name them, with
-//!    their attributes. Nothing else needs an edit. Functions that are then unused need an
-//!    `#[allow(dead_code)]`.
+//! 1. Copy it to `src/process_kill/`, rename `lib.rs` to `mod.rs`, and add `pub mod process_kill;`,
+//!    with `pub` in a program too.
+//! 2. Add the dependencies of this crate to Cargo.toml: `libc = "0.2.174"` and
+//!    `procfs = { version = "0.18", default-features = false }`. For its unit tests, which
+//!    `cargo test` builds with yours, add `fastrand = "2"` and `tempfile = "3"` under
+//!    `[dev-dependencies]`.
+//! 3. Delete the files that you do not need, the `mod` lines that name them, and the `pub use` lines
+//!    of their items, also those in `mod.rs`, with their attributes. Put one `#[allow(dead_code)]`
+//!    before `pub mod process_kill;`, because much of the rest is unused then. Nothing else needs an
+//!    edit, but links in the documentation may lead nowhere.
 //! 4. In a library, turn the doc tests off (`doctest = false` under `[lib]`), because the examples
 //!    name this crate.
 //! 5. To use `tokio.rs`, depend on `tokio` with its feature `rt`, and declare a feature of your own:

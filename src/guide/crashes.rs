@@ -3,7 +3,9 @@
 //! A program that gets SIGKILL, runs out of memory or aborts runs no destructor. `Managed` and
 //! `Registry` do nothing then, and tokio's `kill_on_drop` does nothing. The children live on,
 //! adopted by init. They keep their files and ports, and the next run of the program starts beside
-//! them. That run must find them. There are four ways. They can be combined:
+//! them. That run must find them. There are four ways. They can be combined: first the file, then
+//! the variable, because that one also kills parents through which
+//! [`Kill::trees`](super::super::Kill::trees) finds their children.
 //!
 //! | way | finds | misses |
 //! |---|---|---|

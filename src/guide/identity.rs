@@ -41,5 +41,7 @@
 //! be told apart.
 //!
 //! An identity belongs to one boot and one PID namespace. After a reboot the process is gone. In
-//! another PID namespace, as in a container that shares the file, the identity is an error and is
-//! never aimed at.
+//! another PID namespace the identity is an error and is never aimed at: in a container that shares
+//! the file, and also after a container with the file on a volume was started again. Keep the file
+//! where it ends with the container, or put the namespace (the link `/proc/self/ns/pid`) into its
+//! name.

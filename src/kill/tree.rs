@@ -32,7 +32,8 @@ impl Kill {
     /// leads, or led while it was a member. If the root is the caller's own child and leads its
     /// group, the orphans in that group belong too. Both hold even if the root is a zombie by now.
     /// Any other process that shares only a group with the tree may be a stranger and is left
-    /// alone; see [`Kill::jobs`].
+    /// alone; see [`Kill::jobs`]. If the caller is init or adopts orphans, its own children in that
+    /// group look like orphans, and belong too.
     ///
     /// [`Coverage::Exact`](super::super::Coverage): no process was born, or only strangers were,
     /// from the call until the tree was closed. It is
