@@ -25,8 +25,8 @@ use process_kill::{
 
 use super::aim::{sorted, ways};
 use super::fixture::{
-    OWN_PIDS, PATIENCE, Victim, alone, as_nobody, eventually, findable, is_root, patient, reasons,
-    runs, states, stubborn, without_pidfds,
+    OWN_PIDS, PATIENCE, SLOWNESS, Victim, alone, as_nobody, eventually, findable, is_root, patient,
+    reasons, runs, states, stubborn, without_pidfds,
 };
 use super::proc_missing::remount_proc;
 use super::tree::unmoved;
@@ -35,7 +35,7 @@ use super::tree::unmoved;
 const MOMENT: Duration = Duration::from_millis(100);
 
 /// A call that takes this long does not end. The limit is much longer than a call may take.
-const HANGS: Duration = Duration::from_secs(5);
+const HANGS: Duration = Duration::from_secs(5).saturating_mul(SLOWNESS);
 
 /// What `f` returns, and how long it took. A call that does not end fails the test and leaves its
 /// thread behind, so the test must run in a separate process.
