@@ -229,23 +229,21 @@ impl Selection for Groups<'_> {
     }
 
     fn kill(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<Proof> {
-        if self.was_signalled {
-            // This look is for the report, and leaves out groups that have lost their number. If it
-            // fails, only the leader can tell that. The loop meets the error again.
-            if self.find(targets, deadline).is_err() {
-                let is_sure = |group: &Number| group.names_group(Newest::UNKNOWN) == Some(true);
-                self.groups.retain(is_sure);
-            }
-        }
+        // This look is for the report, and leaves out groups that have lost their number. If it
+        // fails, only the leader can tell that, until a later look does.
+        let mut is_seen = !self.was_signalled || self.find(targets, deadline).is_ok();
         loop {
             for group in &self.groups {
-                // `EPERM` is noted below for each member.
-                group.of.signal(SIGKILL).unwrap_or(false);
+                if is_seen || group.names_group(Newest::UNKNOWN) == Some(true) {
+                    // `EPERM` is noted below for each member.
+                    group.of.signal(SIGKILL).unwrap_or(false);
+                }
             }
             targets.kill(deadline, Outcome::Killed);
             if !retry(deadline, || self.find(targets, deadline))?.is_new {
                 break;
             }
+            is_seen = true;
             if deadline.has_passed() {
                 return Ok(Proof {
                     is_complete: false,

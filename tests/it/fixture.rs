@@ -15,9 +15,19 @@ use nix::unistd::Pid;
 use process_kill::{Error, Kill, Outcome, Process, ProcessId, Reason, Report};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
+/// How many times as long everything may take. On an emulated processor, all that a test does takes
+/// longer. The variable is read when the tests are compiled.
+pub const SLOWNESS: u32 = match option_env!("PROCESS_KILL_SLOWNESS") {
+    None => 1,
+    Some(times) => match u32::from_str_radix(times, 10) {
+        Ok(times) => times,
+        Err(_) => panic!("PROCESS_KILL_SLOWNESS is not a whole number"),
+    },
+};
+
 /// The longest wait for something that must happen. After it a test fails, so that it does not
 /// hang.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30).saturating_mul(SLOWNESS);
 
 /// A tree of stubborn processes; see `tests/bin/stubborn.rs`. Dropping this ends all of them.
 pub struct Victim {
@@ -268,7 +278,7 @@ pub fn run_alone(test: &str, wrapper: &[&str]) -> bool {
     run_alone_within(test, wrapper, 120)
 }
 
-/// As [`run_alone`]. The process is killed after so many seconds.
+/// As [`run_alone`]. The process is killed after so many seconds, [`SLOWNESS`] times.
 pub fn run_alone_within(test: &str, wrapper: &[&str], seconds: u32) -> bool {
     const INSIDE: &str = "PROCESS_KILL_TEST_ALONE";
     let test = test.strip_prefix("it::").unwrap_or(test);
@@ -277,7 +287,7 @@ pub fn run_alone_within(test: &str, wrapper: &[&str], seconds: u32) -> bool {
     }
     let mut command = Command::new("timeout");
     command
-        .args(["--signal=KILL", &seconds.to_string()])
+        .args(["--signal=KILL", &(seconds * SLOWNESS).to_string()])
         .args(wrapper)
         .arg(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]);

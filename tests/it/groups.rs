@@ -1,13 +1,18 @@
 //! Process groups.
 
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::unistd::{Pid, gettid};
 use process_kill::{Coverage, ErrorKind, Kill, Outcome, Reason, kill_process_group};
 
 use super::fixture::{
-    PATIENCE, Victim, alone, as_nobody, eventually, is_root, outcomes, reasons, states, stubborn,
+    OWN_PIDS, PATIENCE, Victim, alone, as_nobody, asleep_in, current_call, eventually, is_root,
+    outcomes, reasons, states, stubborn,
 };
 
 /// A tree in a group of its own. The first process leads the group.
@@ -194,4 +199,54 @@ fn who_is_reaped_at_once_was_killed_all_the_same() {
     drop(members);
     // The destructor would wait for a child, but there is none.
     std::mem::forget(leader);
+}
+
+/// The leader was reaped, so only a look at /proc tells that the number is still the group's own.
+/// After the grace the first look fails.
+#[test]
+fn a_group_is_not_forgotten_when_a_look_at_it_fails() {
+    let name = "a_group_is_not_forgotten_when_a_look_at_it_fails";
+    if !is_root(name) || !alone!(a_group_is_not_forgotten_when_a_look_at_it_fails in OWN_PIDS) {
+        return;
+    }
+    // A socket cannot be opened.
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let (counter, none) = ("/proc/sys/kernel/ns_last_pid", None::<&str>);
+    let mut victim = group("{ ignore=TERM } exit");
+    reap_leader(&mut victim);
+    let pgid = victim.pid();
+    let (tell, told) = channel();
+    let (report, late) = std::thread::scope(|scope| {
+        let killing = scope.spawn(|| {
+            tell.send(gettid()).unwrap();
+            let kill = Kill::graceful().grace(Duration::MAX);
+            kill.verify_within(PATIENCE).groups(&[pgid])
+        });
+        let tid = told.recv().unwrap();
+        asleep_in(tid, libc::SYS_ppoll);
+        let mut command = stubborn("");
+        command.process_group(pgid.try_into().unwrap());
+        let late = Victim::spawn(command);
+        mount(Some(&socket), counter, none, MsFlags::MS_BIND, none).unwrap();
+        victim.let_go();
+        eventually("the pause after a failed look", || pauses(tid));
+        umount2(counter, MntFlags::MNT_DETACH).unwrap();
+        (killing.join().unwrap().unwrap(), late)
+    });
+    let ended = [
+        (victim.others()[0], Outcome::Exited),
+        (late.pid(), Outcome::Killed),
+    ];
+    assert_eq!(outcomes(&report), ended);
+    assert_eq!(states(late.pid()), ['Z']);
+}
+
+/// Whether a thread of this program sleeps in ppoll(2) for a limited time.
+fn pauses(tid: Pid) -> bool {
+    let call = std::io::read_to_string(current_call(tid)).unwrap();
+    let words: Vec<&str> = call.split(' ').collect();
+    // The third argument is the time. Without a limit it is null.
+    words[0] == libc::SYS_ppoll.to_string() && words[3] != "0x0"
 }

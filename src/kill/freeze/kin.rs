@@ -48,6 +48,8 @@ pub(in super::super) struct Kin {
     looked: Newest,
     /// Numbers of sessions and groups that may be a stranger's by now.
     pub(super) unsure: HashSet<Pid>,
+    /// The owned groups of these numbers. Nothing is sent to them any more.
+    lost: Vec<Arc<ProcessGroup>>,
     /// Children that were zombies when they were listed.
     dead: HashSet<Pid>,
     /// Groups that got SIGSTOP as a whole. They are killed, or continued on drop.
@@ -108,10 +110,11 @@ impl Kin {
         self.sessions.insert(leader.pgid, number);
     }
 
-    /// The groups of which every member is meant.
+    /// The groups of which every member is meant, also those whose number is unsure.
     pub(super) fn owned_groups(&self) -> impl Iterator<Item = &ProcessGroup> {
         let owned = self.groups.values().filter(|group| group.is_owned);
-        owned.map(|group| &*group.number.of)
+        let owned = owned.map(|group| &group.number.of);
+        owned.chain(&self.lost).map(|group| &**group)
     }
 
     /// Adds the group of a root that is the caller's own child.

@@ -122,7 +122,8 @@ impl Kin {
         !leads_session && self.places.contains(&(stat.session, stat.group))
     }
 
-    /// Whether an owned group has a member that /proc hides. The kernel tells that it has one.
+    /// Whether an owned group has a member that /proc hides. The kernel tells that it has one. If the
+    /// number may be a stranger's by now, the member may be the stranger.
     fn has_hidden_member(&self, targets: &mut Targets<'_>) -> Result<bool> {
         let owned: Vec<&ProcessGroup> = self.owned_groups().collect();
         if owned.is_empty() || !targets.is_partial()? {

@@ -13,6 +13,7 @@
 //! after it is held ([`Kin::is_proven`]).
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::super::super::super::error::Result;
 use super::super::super::super::proc::fork_counter::Newest;
@@ -49,7 +50,13 @@ impl Kin {
         self.unsure.extend(asked);
         self.unsure
             .retain(|number| !self.with_targets.contains(number));
-        self.groups.retain(|pgid, _| !self.unsure.contains(pgid));
+        self.groups.retain(|pgid, group| {
+            let is_lost = self.unsure.contains(pgid);
+            if is_lost && group.is_owned {
+                self.lost.push(Arc::clone(&group.number.of));
+            }
+            !is_lost
+        });
         self.current.clear();
         for (&sid, number) in &mut self.sessions {
             if !self.unsure.contains(&sid) {
