@@ -316,23 +316,22 @@ impl<M: Seek> Search<M> {
     /// Looks at processes as they are born, for a moment. Each link of a chain has its turn as the
     /// newest process, and its command line is there from the start.
     ///
-    /// A machine that is slow or busy may let this thread see few or none of them in that moment. So
-    /// it goes on until it has seen some.
+    /// A machine that is slow or busy may let this thread look only a few times in that moment. So a
+    /// number of looks is made in any case.
     fn watch_births(&mut self, targets: &mut Targets<'_>) -> Result<()> {
         const MOMENT: Duration = Duration::from_millis(5);
-        const LONGEST: Duration = Duration::from_millis(25);
-        const SOME: u32 = 16;
-        let (moment, longest) = (Deadline::after(MOMENT), Deadline::after(LONGEST));
+        const LOOKS: u32 = 64;
+        let until = Deadline::after(MOMENT);
         let proc = targets.proc()?;
-        let (mut latest, mut seen) = (None, 0);
-        while !self.met_newcomer && !longest.has_passed() && (seen < SOME || !moment.has_passed()) {
+        let (mut latest, mut looks) = (None, 0);
+        while !self.met_newcomer && (looks < LOOKS || !until.has_passed()) {
             let Some(newest) = proc.newest().ok().and_then(Newest::pid) else {
                 return Ok(());
             };
+            looks += 1;
             // An error says nothing of the newest process. The next search meets it again.
             if latest.replace(newest) != Some(newest) && newest != proc.caller() {
                 let matches = self.seek.matches(newest, proc);
-                seen += u32::from(matches.is_ok());
                 self.met_newcomer |= matches.is_ok_and(|matches| matches == Match::Yes);
             }
         }
