@@ -228,10 +228,12 @@ impl Drop for Unmanaged {
 /// own group or session. A daemon that has left all of these is not found.
 ///
 /// When it is dropped, it is killed as by [`Kill::now`] and reaped, within 2 s, also while
-/// unwinding. That cannot report a survivor, so call [`Managed::stop`] first if you must know. After a
-/// `stop` that failed, dropping it tries once more. If no descriptor is free, or /proc cannot be used, its descendants outside of its own
-/// group are not found and live on. Only the child itself is reaped. In a forked copy of the
-/// process, dropping it does nothing.
+/// unwinding. That cannot report a survivor, so call [`Managed::stop`] first if you must know. After
+/// a `stop` that failed, dropping it tries once more.
+///
+/// If no descriptor is free, or /proc cannot be used, its descendants outside of its own group are
+/// not found and live on. Only the child itself is reaped. In a forked copy of the process, dropping
+/// it does nothing.
 #[derive(Debug)]
 pub struct Managed {
     /// `None`: detached, or already ended by `output`.

@@ -159,7 +159,7 @@ impl Registry {
         Ok(Ticket {
             registry: self,
             key,
-            caller: std::process::id(),
+            owner: Owner::current(),
         })
     }
 
@@ -207,14 +207,13 @@ fn is_empty(group: &ProcessGroup) -> bool {
 pub struct Ticket<'a> {
     registry: &'a Registry,
     key: u64,
-    /// The pid of the process that it was made in.
-    caller: u32,
+    owner: Owner,
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         // In a forked copy the lock may be held for ever, by a thread that the copy does not have.
-        if self.caller != std::process::id() {
+        if !self.owner.is_caller() {
             return;
         }
         let key = self.key;

@@ -42,7 +42,8 @@
 //! users' processes could not be killed either.
 //!
 //! `Ok` with `BestEffort` is enough for most programs: everything that several looks in a row found
-//! is gone. If a single missed process would do harm, do not search for it. These hold their members, and need no search:
+//! is gone. If a single missed process would do harm, use one of these instead. They hold their
+//! members, and need no search:
 //! - A cgroup ([`Kill::cgroup`](super::super::Kill::cgroup), with an example). No process leaves it
 //!   by forking.
 //! - A process group ([`Kill::groups`](super::super::Kill::groups)). No member escapes the signal

@@ -23,6 +23,7 @@
 //! - A member that is in D when the time is over gets SIGKILL, which aborts a fork; see
 //!   [`end_forks`]. The coverage is `BestEffort`.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::super::error::{Error, Result};
@@ -242,12 +243,13 @@ fn times_run(targets: &mut Targets<'_>, pid: Pid) -> Result<Vec<(Pid, u64)>> {
 /// Kills the children that share the memory of a member in state D, with all their descendants. If
 /// the member waits for one of them in vfork(2), it stops then. If not, it stays in state D.
 fn end_vforks(targets: &mut Targets<'_>, members: &[usize]) {
-    for &index in members {
-        if let Some(parent) = targets.live(index) {
-            targets.kill_below(parent, |child| {
-                sys::process::share_memory(parent, child).unwrap_or(false)
-            });
-        }
+    let parents = members.iter().filter_map(|&index| targets.live(index));
+    let parents: HashSet<Pid> = parents.collect();
+    if !parents.is_empty() {
+        targets.kill_below(|parent, child| {
+            let may_wait = parents.contains(&parent);
+            may_wait && sys::process::share_memory(parent, child).unwrap_or(false)
+        });
     }
 }
 

@@ -70,10 +70,14 @@ impl Kill {
     /// [`processes_where`](super::super::processes_where) shows them, until there is none.
     ///
     /// All that are found are stopped before the first gets SIGKILL, as by [`Kill::matching`]. The
-    /// coverage is the same, and `BestEffort` if `keep` says false of a process of which it asks what
-    /// the caller may not read, such as another user's environment. The caller is spared, and so are its ancestors unless
-    /// [`Kill::even_ancestors`] allows them. Descendants for which `keep` says false are left
-    /// alone. `keep` is called several times for each process. It must not start any.
+    /// caller is spared, and so are its ancestors unless [`Kill::even_ancestors`] allows them.
+    /// Descendants for which `keep` says false are left alone. `keep` is called several times for each
+    /// process. It must not start any.
+    ///
+    /// The coverage is that of [`Kill::matching`]. It is `BestEffort` if `keep` says false of a process
+    /// of which it asks what the caller may not read, such as another user's environment. If it asks
+    /// for something that execve(2) changes while the process is stuck in execve(2), the result is
+    /// `Unproven`.
     ///
     /// # Errors
     /// As [`Kill::matching`], without `Pattern`.
@@ -400,7 +404,7 @@ impl<M: Seek> Selection for Search<M> {
         loop {
             let frozen_by = freeze::frozen_by(deadline);
             retry(frozen_by, || self.stop_all(targets, frozen_by))?;
-            targets.kill_and(deadline, Outcome::Exited, || self.kin.kill());
+            targets.kill_and(deadline, Outcome::Exited, |targets| self.kin.kill(targets));
             match retry(deadline, || self.prove_empty(targets, deadline))? {
                 Some(_) if self.has_left(targets, deadline)? => return Ok(Proof::NONE),
                 Some(proof) => return self.as_far_as_seen(proof.and(self.trees), targets),

@@ -26,7 +26,8 @@ impl Kill {
     ///
     /// The first signal goes to all that are found. Before SIGKILL the tree is frozen: each process
     /// is stopped before its children are listed, until nothing new is found and no process was
-    /// born meanwhile.
+    /// born meanwhile. A child that its parent waits for in vfork(2) is killed at once, because the
+    /// parent cannot stop before.
     ///
     /// A process that lost its parent belongs to the tree if it is in a session that a member
     /// leads, or led while it was a member. If the root is the caller's own child and leads its
@@ -51,7 +52,8 @@ impl Kill {
     ///
     /// A member can start a process and end before that is listed, for example in a handler of the
     /// first signal. If such an orphan stays in the group and session of the member, it is seen. It
-    /// may be a stranger's child too, so it is not killed, and the result is `Unproven`.
+    /// may be a stranger's child too, so it is not killed, and the result is `Unproven`. A process that
+    /// something else puts into the group of a member during the call looks the same.
     ///
     /// Nothing is left stopped, whatever the outcome. Parents see their children stop (`SIGCHLD`,
     /// waitpid(2) with `WUNTRACED`).
@@ -281,7 +283,7 @@ impl Selection for Tree<'_> {
         let proof = retry(frozen_by, || {
             freeze(targets, &mut self.kin, self.since, frozen_by)
         });
-        targets.kill_and(deadline, Outcome::Killed, || self.kin.kill());
+        targets.kill_and(deadline, Outcome::Killed, |targets| self.kin.kill(targets));
         let is_left = retry(deadline, || {
             self.kin.may_have_missed(targets, self.since, deadline)
         })?;

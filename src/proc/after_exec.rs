@@ -69,7 +69,7 @@ enum Look {
     InExec,
     /// The leader has exited. A live thread has the text.
     Left,
-    /// The text is blank. With the end of the environment.
+    /// The text is blank, or the same as the caller's. With the end of the environment.
     Blank(u64),
 }
 

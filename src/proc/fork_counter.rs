@@ -21,7 +21,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::super::sys::{self, FileSystem, Pid};
-use super::stat::Stat;
+use super::stat::{Stat, TICK};
 use super::{Proc, field, is_absent, number};
 
 /// What the counter showed; `None`: the kernel does not tell.
@@ -38,11 +38,12 @@ struct Shown {
     forks: Option<u64>,
 }
 
+/// A fork takes longer on any machine, because all forks take turns for the number.
+const FASTEST_FORK: Duration = Duration::from_micros(1);
+
 impl Shown {
     /// Whether so many forks were possible since an earlier value that every number was given out.
     fn may_be_a_lap_after(self, earlier: Shown) -> bool {
-        /// A fork takes longer on any machine, because all forks take turns for the number.
-        const FASTEST_FORK: Duration = Duration::from_micros(1);
         let forks = self.forks.zip(earlier.forks);
         let is_too_soon =
             self.at.saturating_duration_since(earlier.at) < FASTEST_FORK.saturating_mul(self.most);
@@ -68,6 +69,20 @@ impl Newest {
                 || now.number < then.number
                 || (then.number + 1..=now.number).contains(&number.get())
         })
+    }
+
+    /// Whether a number may have been given out within a clock tick after this value.
+    pub(crate) fn may_precede(self, number: Pid) -> bool {
+        let Some(shown) = self.0 else {
+            return true;
+        };
+        let possible = TICK.as_micros() / FASTEST_FORK.as_micros();
+        let steps = match number.get().checked_sub(shown.number) {
+            Some(steps) => steps,
+            // The numbers have begun anew.
+            None => (shown.most - shown.number).saturating_add(number.get()),
+        };
+        (1..=possible).contains(&u128::from(steps))
     }
 
     /// Whether no number was given out since an earlier value.

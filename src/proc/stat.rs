@@ -12,6 +12,9 @@ use std::time::Duration;
 use super::super::sys;
 use super::{malformed, number};
 
+/// Start times are in clock ticks, rounded down.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+
 /// The fields of proc_pid_stat(5) that are used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat<'a> {
@@ -113,9 +116,12 @@ impl<'a> Stat<'a> {
 
     /// `moment` is a time since boot.
     pub(crate) fn may_have_started_since(&self, moment: Duration) -> bool {
-        /// Start times are in clock ticks, rounded down.
-        const TICK: Duration = Duration::from_millis(10);
         self.started().saturating_add(TICK) >= moment
+    }
+
+    /// As [`Stat::may_have_started_since`], without a doubt.
+    pub(crate) fn has_started_since(&self, moment: Duration) -> bool {
+        self.started() >= moment
     }
 
     pub(crate) fn is_exiting(&self) -> bool {

@@ -158,7 +158,8 @@ impl ProcessGroup {
 fn file_of_group(pgid: Pid) -> Option<OwnedFd> {
     let file = sys::pidfd_open(Pid::new(std::process::id())?).ok()?;
     sys::set_owner_group(file.as_fd(), pgid).ok()?;
-    Some(file)
+    // Another process that has the number by now may lead another group.
+    is_nobody(pgid).then_some(file)
 }
 
 /// Whether a group has this number.

@@ -17,6 +17,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::error::{Error, Result};
+use super::proc::fork_counter::Newest;
 use super::proc::{self, MaybeProc, Proc, Stat};
 use super::process::{Here, PidRef, Pin, ProcessId};
 use super::report::{Outcome, Reason};
@@ -331,6 +332,11 @@ impl<'w> Targets<'w> {
         self.targets[index].doubt == Some(Reason::NotPermitted)
     }
 
+    /// Whether there is a target that may not be signalled.
+    pub(crate) fn has_not_permitted(&self) -> bool {
+        (0..self.targets.len()).any(|index| self.is_not_permitted(index))
+    }
+
     /// Whether the latest attempt to signal a target failed.
     pub(crate) fn is_doubtful(&self, index: usize) -> bool {
         self.targets[index].doubt.is_some()
@@ -339,6 +345,12 @@ impl<'w> Targets<'w> {
     /// Whether a process may have started since the call began.
     pub(crate) fn is_younger(&self, stat: &Stat<'_>) -> bool {
         stat.may_have_started_since(self.began)
+    }
+
+    /// As [`Targets::is_younger`]. In the clock tick of the call's beginning the number tells, with
+    /// what the fork counter showed then.
+    pub(crate) fn is_younger_by_number(&self, pid: Pid, stat: &Stat<'_>, since: Newest) -> bool {
+        stat.has_started_since(self.began) || (self.is_younger(stat) && since.may_precede(pid))
     }
 }
 

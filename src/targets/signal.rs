@@ -32,7 +32,7 @@ impl Targets<'_> {
     /// Children come first. The end of a parent can orphan the process group of its children, and the
     /// kernel continues stopped members of an orphaned group (setpgid(2)).
     pub(crate) fn kill(&mut self, deadline: Deadline, outcome: Outcome) {
-        self.kill_and(deadline, outcome, || {});
+        self.kill_and(deadline, outcome, |_| {});
     }
 
     /// As [`Targets::kill`]. `then` runs each time SIGKILL was sent to all, before the wait.
@@ -40,19 +40,19 @@ impl Targets<'_> {
         &mut self,
         deadline: Deadline,
         outcome: Outcome,
-        mut then: impl FnMut(),
+        mut then: impl FnMut(&Self),
     ) {
         self.repeat(deadline, |targets| {
             for index in targets.children_first() {
                 targets.signal_one(index, &[SIGKILL], outcome);
             }
-            then();
+            then(targets);
             targets.wait(deadline, Outcome::Killed);
         });
     }
 
-    /// Every target, no parent before one of its children, and the newest first apart from that. Only
-    /// stopped targets need more than the latter. A child in a list, or with a number from after the
+    /// Every target, no parent before one of its children if that one is held, and the newest first
+    /// apart from that. Only stopped targets need more than the latter. A child in a list, or with a number from after the
     /// numbers began anew, can stand before its parent.
     fn children_first(&self) -> Vec<usize> {
         let all = 0..self.targets.len();
@@ -90,18 +90,18 @@ impl Targets<'_> {
         order
     }
 
-    /// Sends SIGKILL to children of a target, those that `is_meant` names, with all their descendants
-    /// among the targets, children first.
-    pub(crate) fn kill_below(&mut self, parent: Pid, is_meant: impl Fn(Pid) -> bool) {
+    /// Sends SIGKILL to targets with all their descendants among the targets, children first: to those
+    /// for which `is_meant` says so. It gets the pids of the parent and of the child.
+    pub(crate) fn kill_below(&mut self, is_meant: impl Fn(Pid, Pid) -> bool) {
         let mut doomed = HashSet::new();
         let order = self.children_first();
         for &index in order.iter().rev() {
             let State::Live(held) = &self.targets[index].state else {
                 continue;
             };
-            let of = held.parent_when_opened().and_then(Pid::new);
-            let is_child = of == Some(parent) && is_meant(held.pid());
-            if is_child || of.is_some_and(|of| doomed.contains(&of)) {
+            let parent = held.parent_when_opened().and_then(Pid::new);
+            let is_doomed = |of| doomed.contains(&of) || is_meant(of, held.pid());
+            if parent.is_some_and(is_doomed) {
                 doomed.insert(held.pid());
             }
         }

@@ -659,6 +659,37 @@ fn an_orphan_is_told_after_a_lap_of_the_numbers() {
     shell.wait().unwrap();
 }
 
+/// A call that may last a lap of the numbers does not suspect who was there before it. Init is the
+/// parent of both, as of an orphan.
+#[test]
+fn an_older_sibling_is_not_suspected_however_long_a_call_lasts() {
+    let name = "an_older_sibling_is_not_suspected_however_long_a_call_lasts";
+    if !is_root(name)
+        || !alone!(
+            an_older_sibling_is_not_suspected_however_long_a_call_lasts,
+            "unshare",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc"
+        )
+    {
+        return;
+    }
+    assert_eq!(std::process::id(), 1);
+    if release() >= [6, 14] {
+        std::fs::write("/proc/sys/kernel/pid_max", "32768").unwrap();
+    }
+    let mut sibling = Victim::start("");
+    let mut victim = Victim::start("ignore=TERM");
+    // A lap takes at least a microsecond for each number.
+    let kill = Kill::graceful().grace(Duration::from_millis(60));
+    let report = kill.verify_within(PATIENCE).tree(victim.pid()).unwrap();
+    assert_eq!(report.pids(Outcome::Killed), [victim.pid()]);
+    assert!(sibling.answers());
+    victim.all_gone();
+}
+
 /// A debugger suppresses SIGSTOP. The member runs on, and forks after its children were listed.
 #[test]
 fn what_a_debugger_lets_a_member_fork_is_killed_or_told() {

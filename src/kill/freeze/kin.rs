@@ -292,16 +292,22 @@ impl Kin {
     }
 
     /// Kills the groups that were stopped, after their members got SIGKILL one by one, children first.
-    /// A group that strangers may have joined since is continued instead.
-    pub(in super::super) fn kill(&mut self) {
-        for (pgid, group) in std::mem::take(&mut self.stopped) {
-            let is_closed = self.sessions.contains_key(&pgid)
-                || self.groups.get(&pgid).is_none_or(|group| group.is_owned);
-            // An error does not count: each member is held, killed and verified by itself.
-            group
-                .signal(if is_closed { SIGKILL } else { SIGCONT })
-                .unwrap_or(false);
-        }
+    /// A group that strangers may have joined since is continued when the call ends, because until then
+    /// a member may be stopped that could not be held.
+    pub(in super::super) fn kill(&mut self, targets: &Targets<'_>) {
+        // kill(2) permits SIGCONT to every process of the caller's session. Another process may have
+        // stopped a member that the caller may not signal.
+        let may_continue = !targets.has_not_permitted();
+        let (sessions, groups) = (&self.sessions, &self.groups);
+        self.stopped.retain(|pgid, group| {
+            let is_closed =
+                sessions.contains_key(pgid) || groups.get(pgid).is_none_or(|group| group.is_owned);
+            if is_closed {
+                // An error does not count: each member is held, killed and verified by itself.
+                group.signal(SIGKILL).unwrap_or(false);
+            }
+            !is_closed && may_continue
+        });
     }
 
     /// As [`Proc::only_strangers_since`](proc::Proc::only_strangers_since): whether no process was

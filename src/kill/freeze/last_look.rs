@@ -7,13 +7,14 @@
 //!
 //! An orphan is suspected only if all of this is true:
 //!
-//! 1. It was born since the call began, by its number and its start time.
+//! 1. It was born since the call began, by its start time. In the clock tick in which the call began,
+//!    its number tells.
 //! 2. It is in the session and group of a member. A child inherits both.
-//! 3. It was adopted. The child of another process is born into the session and group of its parent.
-//!    So it was adopted if these differ, unless a process was put into the group of a member since, as
-//!    a shell starts a pipeline. Init's and the caller's own children may be in the same group, so
-//!    they are suspected too. The kernel gives orphans to the first thread, so a child of another
-//!    thread of the caller is no orphan.
+//! 3. It may have been adopted. A process is born into the session and group of its parent. So it
+//!    may have been adopted if these differ. A process that was put into the group of a member since
+//!    looks the same. If they do not differ, it may be an orphan that init or the caller has adopted.
+//!    The kernel gives orphans to the first thread, so there a child of another thread of the caller
+//!    is no orphan.
 //!
 //! An orphan that has left the session or the group is not found. Neither is one whose new parent is in
 //! the same session and group, a subreaper other than init and the caller: the subreaper's own children
@@ -101,7 +102,7 @@ impl Kin {
             if numbers.any(|number| self.unsure.contains(&number)) {
                 return Ok(Suspicion::Some);
             }
-            let is_young = now.may_include(since, pid) && targets.is_younger(&stat);
+            let is_young = targets.is_younger_by_number(pid, &stat, since);
             if is_young && self.may_be_born_to_member(pid, &stat) {
                 let (parent, place) = (Pid::new(stat.parent), (stat.session, stat.group));
                 // At once, before it ends. One that has ended already is as one that was not seen.

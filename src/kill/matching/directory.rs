@@ -20,8 +20,8 @@ impl Kill {
     ///
     /// A process is in the directory if it works there or below, runs a program from there, or
     /// names the directory or a path below it in an argument. The path is never a pattern:
-    /// `/srv/tree-7` is not `/srv/tree-70`. The working directory is that of the first thread. What the caller may not read of other users' processes
-    /// does not count.
+    /// `/srv/tree-7` is not `/srv/tree-70`. The working directory is that of the first thread. What
+    /// the caller may not read of other users' processes does not count.
     ///
     /// All that are found are stopped, with their trees as by [`Kill::tree`], before the first is
     /// killed. Then the search is repeated until it is empty. The caller is spared, and so are its
