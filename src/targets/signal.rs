@@ -51,9 +51,9 @@ impl Targets<'_> {
         });
     }
 
-    /// Every target, no parent before one of its children if that one is held, and the newest first
-    /// apart from that. Only stopped targets need more than the latter. A child in a list, or with a number from after the
-    /// numbers began anew, can stand before its parent.
+    /// Every target: no parent before a child that is held, and apart from that the newest first. If
+    /// none is stopped, the newest first is enough. In a list, or after the numbers began anew, a child
+    /// can stand before its parent.
     fn children_first(&self) -> Vec<usize> {
         let all = 0..self.targets.len();
         if !self.targets.iter().any(|target| target.is_frozen) {
