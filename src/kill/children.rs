@@ -207,7 +207,7 @@ impl Selection for Children {
                 })?;
                 self.was_cut_short |= !proof.is_complete;
                 self.look_at_namespaces(targets)?;
-                targets.kill_and(deadline, Outcome::Killed, |targets| self.kin.kill(targets));
+                targets.kill_and(deadline, Outcome::Killed, || self.kin.kill());
             } else if self.list(targets)? == listed {
                 // A zombie may have been reaped, and its number used again. So each one is looked
                 // at once more.

@@ -404,7 +404,7 @@ impl<M: Seek> Selection for Search<M> {
         loop {
             let frozen_by = freeze::frozen_by(deadline);
             retry(frozen_by, || self.stop_all(targets, frozen_by))?;
-            targets.kill_and(deadline, Outcome::Exited, |targets| self.kin.kill(targets));
+            targets.kill_and(deadline, Outcome::Exited, || self.kin.kill());
             match retry(deadline, || self.prove_empty(targets, deadline))? {
                 Some(_) if self.has_left(targets, deadline)? => return Ok(Proof::NONE),
                 Some(proof) => return self.as_far_as_seen(proof.and(self.trees), targets),

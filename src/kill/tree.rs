@@ -34,7 +34,8 @@ impl Kill {
     /// group, the orphans in that group belong too. Both hold even if the root is a zombie by now.
     /// Any other process that shares only a group with the tree may be a stranger and is left
     /// alone; see [`Kill::jobs`]. If the caller is init or adopts orphans, its own children in that
-    /// group look like orphans, and belong too.
+    /// group look like orphans, and belong too. So does a process that is put into that group during
+    /// the call.
     ///
     /// [`Coverage::Exact`](super::super::Coverage): no process was born, or only strangers were,
     /// from the call until the tree was closed. It is
@@ -283,7 +284,7 @@ impl Selection for Tree<'_> {
         let proof = retry(frozen_by, || {
             freeze(targets, &mut self.kin, self.since, frozen_by)
         });
-        targets.kill_and(deadline, Outcome::Killed, |targets| self.kin.kill(targets));
+        targets.kill_and(deadline, Outcome::Killed, || self.kin.kill());
         let is_left = retry(deadline, || {
             self.kin.may_have_missed(targets, self.since, deadline)
         })?;

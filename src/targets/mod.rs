@@ -332,11 +332,6 @@ impl<'w> Targets<'w> {
         self.targets[index].doubt == Some(Reason::NotPermitted)
     }
 
-    /// Whether there is a target that may not be signalled.
-    pub(crate) fn has_not_permitted(&self) -> bool {
-        (0..self.targets.len()).any(|index| self.is_not_permitted(index))
-    }
-
     /// Whether the latest attempt to signal a target failed.
     pub(crate) fn is_doubtful(&self, index: usize) -> bool {
         self.targets[index].doubt.is_some()

@@ -32,7 +32,7 @@ impl Targets<'_> {
     /// Children come first. The end of a parent can orphan the process group of its children, and the
     /// kernel continues stopped members of an orphaned group (setpgid(2)).
     pub(crate) fn kill(&mut self, deadline: Deadline, outcome: Outcome) {
-        self.kill_and(deadline, outcome, |_| {});
+        self.kill_and(deadline, outcome, || {});
     }
 
     /// As [`Targets::kill`]. `then` runs each time SIGKILL was sent to all, before the wait.
@@ -40,13 +40,13 @@ impl Targets<'_> {
         &mut self,
         deadline: Deadline,
         outcome: Outcome,
-        mut then: impl FnMut(&Self),
+        mut then: impl FnMut(),
     ) {
         self.repeat(deadline, |targets| {
             for index in targets.children_first() {
                 targets.signal_one(index, &[SIGKILL], outcome);
             }
-            then(targets);
+            then();
             targets.wait(deadline, Outcome::Killed);
         });
     }

@@ -339,43 +339,6 @@ fn strangers_in_a_group_that_the_tree_leads_are_left_alone() {
     assert!(stranger.answers());
 }
 
-#[test]
-fn a_stranger_that_joins_the_group_of_a_stopped_tree_is_not_killed() {
-    let name = "a_stranger_that_joins_the_group_of_a_stopped_tree_is_not_killed";
-    if !is_root(name)
-        || !alone!(a_stranger_that_joins_the_group_of_a_stopped_tree_is_not_killed in OWN_PIDS)
-    {
-        return;
-    }
-    // The fork that is held keeps the tree stopped until its share of the time is over.
-    let mut leader = stubborn("{ { } exit } { held-fork }");
-    leader.process_group(0);
-    let mut leader = Victim::spawn(leader);
-    let root = leader.pid();
-    let holder = leader.ready.iter().find(|(_, fd)| fd.is_some()).unwrap().0;
-    eventually("D", || states(holder) == ['D']);
-    let is_orphan = |pid: &&u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.contains(") S 1 ")
-    };
-    let orphan = || leader.pids().iter().find(is_orphan).copied();
-    eventually("init adopts one", || orphan().is_some());
-    let orphan = orphan().unwrap();
-    let mut stranger = stubborn("");
-    stranger.process_group(root.try_into().unwrap());
-    let (report, mut stranger) = thread::scope(|scope| {
-        let call = scope.spawn(|| Kill::now().tree(root));
-        // It is stopped just before the group is.
-        eventually("the orphan is stopped", || is_stopped(orphan));
-        let stranger = Victim::spawn(stranger);
-        (call.join().unwrap(), stranger)
-    });
-    // The newcomer may be taken for what keeps the tree open.
-    assert!(report.is_ok() || report.is_err_and(|e| e.kind() == ErrorKind::Unproven));
-    leader.all_gone();
-    assert!(stranger.answers());
-}
-
 /// If init is the parent of the root, an orphan cannot be told from other children of init. A group
 /// that the root leads is then not killed as a whole.
 #[test]

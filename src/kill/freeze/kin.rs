@@ -12,11 +12,9 @@
 //! Any other process that shares only a group with the tree may be a stranger's child, such as the
 //! job mates of a shell. It is left alone.
 //!
-//! If all processes of a group are members, the group is stopped as a whole: a process that forks and
-//! exits cannot escape that. If no stranger can join it, it is killed as a whole too. Both hold for
-//! every group of a session of the tree, because a group lies within one session. A stranger can join
-//! the group of a root in the caller's session at any time. So the members of that group are killed one
-//! by one, and a stranger that was stopped with it is continued.
+//! If all processes of a group are members, the group is stopped and killed as a whole: a process
+//! that forks and exits cannot escape that. This holds for every group of a session of the tree,
+//! because a group lies within one session.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -292,22 +290,11 @@ impl Kin {
     }
 
     /// Kills the groups that were stopped, after their members got SIGKILL one by one, children first.
-    /// A group that strangers may have joined since is continued when the call ends, because until then
-    /// a member may be stopped that could not be held.
-    pub(in super::super) fn kill(&mut self, targets: &Targets<'_>) {
-        // kill(2) permits SIGCONT to every process of the caller's session. Another process may have
-        // stopped a member that the caller may not signal.
-        let may_continue = !targets.has_not_permitted();
-        let (sessions, groups) = (&self.sessions, &self.groups);
-        self.stopped.retain(|pgid, group| {
-            let is_closed =
-                sessions.contains_key(pgid) || groups.get(pgid).is_none_or(|group| group.is_owned);
-            if is_closed {
-                // An error does not count: each member is held, killed and verified by itself.
-                group.signal(SIGKILL).unwrap_or(false);
-            }
-            !is_closed && may_continue
-        });
+    pub(in super::super) fn kill(&mut self) {
+        for group in std::mem::take(&mut self.stopped).into_values() {
+            // An error does not count: each member is held, killed and verified by itself.
+            group.signal(SIGKILL).unwrap_or(false);
+        }
     }
 
     /// As [`Proc::only_strangers_since`](proc::Proc::only_strangers_since): whether no process was
