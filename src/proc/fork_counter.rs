@@ -71,18 +71,15 @@ impl Newest {
         })
     }
 
-    /// Whether a number may have been given out within a clock tick after this value.
-    pub(crate) fn may_precede(self, number: Pid) -> bool {
-        let Some(shown) = self.0 else {
+    /// Whether a number may have been given out within a clock tick after an earlier value.
+    pub(crate) fn may_include_soon(self, earlier: Newest, number: Pid) -> bool {
+        let Some((then, now)) = earlier.0.zip(self.0) else {
             return true;
         };
         let possible = TICK.as_micros() / FASTEST_FORK.as_micros();
-        let steps = match number.get().checked_sub(shown.number) {
-            Some(steps) => steps,
-            // The numbers have begun anew.
-            None => (shown.most - shown.number).saturating_add(number.get()),
-        };
-        (1..=possible).contains(&u128::from(steps))
+        let steps = number.get().checked_sub(then.number).map(u128::from);
+        // Smaller: the numbers have begun anew.
+        now.number < then.number || steps.is_some_and(|steps| (1..=possible).contains(&steps))
     }
 
     /// Whether no number was given out since an earlier value.

@@ -17,7 +17,6 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::error::{Error, Result};
-use super::proc::fork_counter::Newest;
 use super::proc::{self, MaybeProc, Proc, Stat};
 use super::process::{Here, PidRef, Pin, ProcessId};
 use super::report::{Outcome, Reason};
@@ -342,10 +341,9 @@ impl<'w> Targets<'w> {
         stat.may_have_started_since(self.began)
     }
 
-    /// As [`Targets::is_younger`]. In the clock tick of the call's beginning the number tells, with
-    /// what the fork counter showed then.
-    pub(crate) fn is_younger_by_number(&self, pid: Pid, stat: &Stat<'_>, since: Newest) -> bool {
-        stat.has_started_since(self.began) || (self.is_younger(stat) && since.may_precede(pid))
+    /// As [`Targets::is_younger`], without a doubt.
+    pub(crate) fn is_surely_younger(&self, stat: &Stat<'_>) -> bool {
+        stat.has_started_since(self.began)
     }
 }
 

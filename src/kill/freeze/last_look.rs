@@ -102,7 +102,8 @@ impl Kin {
             if numbers.any(|number| self.unsure.contains(&number)) {
                 return Ok(Suspicion::Some);
             }
-            let is_young = targets.is_younger_by_number(pid, &stat, since);
+            let is_young = targets.is_surely_younger(&stat)
+                || (targets.is_younger(&stat) && now.may_include_soon(since, pid));
             if is_young && self.may_be_born_to_member(pid, &stat) {
                 let (parent, place) = (Pid::new(stat.parent), (stat.session, stat.group));
                 // At once, before it ends. One that has ended already is as one that was not seen.
