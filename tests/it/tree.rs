@@ -224,7 +224,7 @@ fn a_member_whose_tracer_lets_it_go_on_is_killed_in_time() {
     eventually("the tracer", || is_traced(traced));
     let begun = Instant::now();
     let ended = Kill::now().verify_within(VERIFY).tree(victim.pid());
-    assert!(begun.elapsed() < VERIFY + ROOM);
+    assert!(begun.elapsed() < VERIFY + 4 * ROOM);
     // The tree may have forked until the end, so there may be no proof. But all processes that were
     // found are gone.
     if let Err(error) = ended {
@@ -513,7 +513,7 @@ fn a_stubborn_grandchild_of_an_obedient_leader_is_killed() {
     ];
     assert_eq!(outcomes(&report), expected);
     assert!(report.elapsed() >= Duration::from_millis(200));
-    assert!(report.elapsed() < Duration::from_millis(2200) + ROOM);
+    assert!(report.elapsed() < Duration::from_millis(2200) + 4 * ROOM);
     victim.all_gone();
 }
 
@@ -603,7 +603,7 @@ fn a_member_that_is_held_is_a_survivor_and_the_rest_is_reported() {
     gone.sort_unstable();
     assert_eq!(gone, rest);
     assert_eq!(report.iter().next(), Some((victim.pid(), Outcome::Exited)));
-    assert!(report.elapsed() < grace + verify + ROOM, "{report:?}");
+    assert!(report.elapsed() < grace + verify + 4 * ROOM, "{report:?}");
     tracer.let_go();
     tracer.all_gone();
     victim.all_gone();
