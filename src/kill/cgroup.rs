@@ -259,25 +259,31 @@ fn is_removed(error: &io::Error) -> bool {
 impl Cgroup {
     /// The processes in it; of a threaded cgroup, the processes of its threads.
     fn processes(&self, targets: &mut Targets<'_>) -> Result<Vec<Pid>> {
-        let failed = |e| Error::io("list the processes of the cgroup", e);
-        let mut processes = Vec::new();
-        for number in targets.with_room(|| self.numbers()).map_err(failed)? {
-            processes.extend(
-                targets
-                    .proc()?
-                    .process(number)
-                    .thread_group()
-                    .map_err(failed)?,
-            );
-        }
-        Ok(processes)
+        let numbers = targets.with_room(|| self.numbers()).map_err(unlisted)?;
+        thread_groups(numbers, targets)
     }
+}
+
+/// The processes that these numbers belong to, as their own or as those of their threads.
+fn thread_groups(
+    numbers: impl IntoIterator<Item = Pid>,
+    targets: &mut Targets<'_>,
+) -> Result<Vec<Pid>> {
+    let mut processes = Vec::new();
+    for number in numbers {
+        let group = targets.proc()?.process(number).thread_group();
+        processes.extend(group.map_err(unlisted)?);
+    }
+    Ok(processes)
+}
+
+fn unlisted(error: io::Error) -> Error {
+    Error::io("list the processes of the cgroup", error)
 }
 
 impl Selection for Cgroup {
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
-        let listed = targets.with_room(|| self.listed());
-        let listed = listed.map_err(|e| Error::io("list the processes of the cgroup", e))?;
+        let listed = targets.with_room(|| self.listed()).map_err(unlisted)?;
         // `cgroup.kill` would hit it, and it may be an ancestor of the caller.
         if listed.contains(&0) {
             let dir = &self.dir;
@@ -285,7 +291,7 @@ impl Selection for Cgroup {
                 "{dir:?} holds a process outside of the caller's PID namespace"
             )));
         }
-        for pid in self.processes(targets)? {
+        for pid in thread_groups(listed.into_iter().filter_map(Pid::new), targets)? {
             if let Some(reason) = targets.spared_reason(pid) {
                 let (dir, pid) = (&self.dir, pid.get());
                 return Err(Error::refused(format!(
