@@ -476,11 +476,7 @@ fn deep(levels: u32) {
         sys!(libc::close(pipe[1]));
         idle();
     }
-    sys!(libc::close(pipe[1]));
-    // End-of-file says that the last one has closed its end.
-    let mut byte = 0_u8;
-    sys!(libc::read(pipe[0], (&raw mut byte).cast(), 1));
-    sys!(libc::close(pipe[0]));
+    until_closed(pipe);
 }
 
 /// Forks `children` children that obey SIGTERM. Each has one child that ignores SIGTERM. Returns
@@ -498,11 +494,7 @@ fn brood(children: u32) {
             idle();
         }
     }
-    sys!(libc::close(pipe[1]));
-    // End-of-file says that each of them has closed its end.
-    let mut byte = 0_u8;
-    sys!(libc::read(pipe[0], (&raw mut byte).cast(), 1));
-    sys!(libc::close(pipe[0]));
+    until_closed(pipe);
 }
 
 /// Forks `children` children, each in a group of its own, as a shell with job control does. They
@@ -527,11 +519,15 @@ fn jobs(children: u32) {
             idle();
         }
     }
-    sys!(libc::close(pipe[1]));
-    // End-of-file says that each of them has closed its end.
+    until_closed(pipe);
+}
+
+/// Waits until no other process holds the writing end.
+fn until_closed([read, write]: [libc::c_int; 2]) {
+    sys!(libc::close(write));
     let mut byte = 0_u8;
-    sys!(libc::read(pipe[0], (&raw mut byte).cast(), 1));
-    sys!(libc::close(pipe[0]));
+    sys!(libc::read(read, (&raw mut byte).cast(), 1));
+    sys!(libc::close(read));
 }
 
 /// Makes a PID namespace whose init is stuck exiting without a memory map, and says `stuck PID`.

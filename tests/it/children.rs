@@ -6,7 +6,8 @@ use process_kill::child::adopt_orphans;
 use process_kill::{Coverage, Kill, Outcome, Reason, kill_all_children};
 
 use super::fixture::{
-    OWN_PIDS, PATIENCE, Victim, alone, as_nobody, eventually, is_root, reasons, runs, states,
+    AS_INIT, OWN_PIDS, PATIENCE, Victim, alone, as_nobody, eventually, is_root, reasons, runs,
+    states,
 };
 
 /// What a process that adopts orphans has to do.
@@ -40,14 +41,7 @@ fn children_of_a_subreaper_are_killed_whatever_they_do() {
 
 #[test]
 fn children_of_pid_1_are_killed_whatever_they_do() {
-    if !alone!(
-        children_of_pid_1_are_killed_whatever_they_do,
-        "unshare",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc"
-    ) {
+    if !alone!(children_of_pid_1_are_killed_whatever_they_do in AS_INIT) {
         return;
     }
     assert_eq!(std::process::id(), 1);

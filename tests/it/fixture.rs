@@ -483,6 +483,9 @@ pub fn finders(root: u32) -> Vec<process_kill::Result<Vec<u32>>> {
     ]
 }
 
+/// A PID namespace of which the test is init, for [`run_alone`]; root only.
+pub const AS_INIT: &[&str] = &["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+
 /// A PID namespace with its own /proc, for [`run_alone`]; root only.
 pub const OWN_PIDS: &[&str] = &[
     "unshare",

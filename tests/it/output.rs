@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use process_kill::child::{CommandExt, Ended, Group, Limits, Managed, Stream};
-use process_kill::{ErrorKind, Kill, Outcome, ProcessId};
+use process_kill::{Coverage, ErrorKind, Kill, Outcome, ProcessId};
 
 use super::child::{is_reaped, raw};
 use super::fixture::{PATIENCE, alone, readable, without_pidfds};
@@ -39,6 +39,7 @@ fn both_pipes_are_read_at_any_volume() {
         assert_eq!(output.status.unwrap().code(), Some(3));
         assert_eq!((output.ended, output.complete), (Ended::Exited, true));
         assert_eq!(output.report.pids(Outcome::AlreadyGone).len(), 1);
+        assert_eq!(output.report.coverage(), Coverage::BestEffort);
     };
     read();
     without_pidfds(read);

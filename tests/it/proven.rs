@@ -22,7 +22,7 @@ use process_kill::{
 };
 
 use super::fixture::{
-    OWN_PIDS, PATIENCE, Victim, alone, as_nobody, asleep_in, eventually, is_root, patient,
+    AS_INIT, OWN_PIDS, PATIENCE, Victim, alone, as_nobody, asleep_in, eventually, is_root, patient,
     readable, reasons, release, runs, states, stubborn,
 };
 use super::tree::unmoved;
@@ -479,6 +479,8 @@ fn an_identity_of_another_pid_namespace_is_a_survivor() {
         let error = ended.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Survivors);
         assert_eq!(reasons(&error), [(pid, Reason::Unverifiable)]);
+        let survivor = &error.survivors()[0];
+        assert_eq!((survivor.name(), survivor.state()), (None, None));
         assert!(error.report().unwrap().is_empty());
     }
     assert!(namesake.answers());
@@ -665,14 +667,7 @@ fn an_orphan_is_told_after_a_lap_of_the_numbers() {
 fn an_older_sibling_is_not_suspected_however_long_a_call_lasts() {
     let name = "an_older_sibling_is_not_suspected_however_long_a_call_lasts";
     if !is_root(name)
-        || !alone!(
-            an_older_sibling_is_not_suspected_however_long_a_call_lasts,
-            "unshare",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc"
-        )
+        || !alone!(an_older_sibling_is_not_suspected_however_long_a_call_lasts in AS_INIT)
     {
         return;
     }

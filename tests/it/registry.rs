@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, fork, gettid};
 use process_kill::child::{CommandExt, Group, Managed, Registry};
 use process_kill::{ErrorKind, Kill, Outcome, Reason, wait_until_gone};
 
 use super::child::Crew;
 use super::fixture::{
-    PATIENCE, Victim, alone, as_nobody, is_root, patient, reasons, runs, signal_thread,
+    PATIENCE, Victim, alone, as_nobody, asleep_in, is_root, patient, reasons, runs, signal_thread,
 };
 
 fn sleep(group: Group) -> Managed {
@@ -61,7 +61,8 @@ fn who_has_left_is_not_killed() {
 #[test]
 fn tickets_of_one_group_are_independent() {
     let registry = Registry::new();
-    let mut group = Victim::start("setpgid { }");
+    // Of a group its members' descendants are ended too.
+    let mut group = Victim::start("setpgid { setsid }");
     let first = registry.add_group(group.pid()).unwrap();
     let second = registry.add_group(group.pid()).unwrap();
     drop(first);
@@ -69,6 +70,26 @@ fn tickets_of_one_group_are_independent() {
     assert_eq!(report.len(), 2);
     group.all_gone();
     drop(second);
+}
+
+#[test]
+fn a_second_kill_ends_the_grace_of_the_first() {
+    let registry = Registry::new();
+    let mut crew = Crew::start("ignore=TERM", Group::New);
+    let _ticket = registry.add(&crew.managed).unwrap();
+    let report = thread::scope(|scope| {
+        let (tell, told) = mpsc::channel();
+        let (registry, first) = (&registry, Kill::graceful().grace(Duration::MAX));
+        let first = scope.spawn(move || {
+            tell.send(gettid()).unwrap();
+            registry.kill_all(&first)
+        });
+        asleep_in(told.recv().unwrap(), libc::SYS_ppoll);
+        registry.kill_all(&Kill::now()).unwrap();
+        first.join().unwrap().unwrap()
+    });
+    assert_eq!(report.pids(Outcome::Exited), [crew.managed.id()]);
+    crew.all_gone();
 }
 
 #[test]
