@@ -214,9 +214,9 @@ wrappers! {
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut sh = tokio::process::Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn()?;
-    /// kill::tree(Kill::graceful(), sh.id().expect("it was not waited for")).await?;
-    /// sh.wait().await?;
+    /// let mut sleep = tokio::process::Command::new("sleep").arg("60").spawn()?;
+    /// kill::tree(Kill::graceful(), sleep.id().expect("it was not waited for")).await?;
+    /// sleep.wait().await?;
     /// # Ok(())
     /// # }
     /// ```
