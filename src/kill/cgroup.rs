@@ -342,6 +342,11 @@ impl Selection for Cgroup {
         }
         self.events = None;
         targets.wait(deadline, Outcome::Killed);
+        if is_populated {
+            // All may have ended since that look. If this one fails, that is not proven.
+            let is_left = targets.with_room(|| self.is_populated());
+            is_populated = is_left.unwrap_or(true);
+        }
         Ok(Proof {
             is_complete: !is_populated,
             ..Proof::EXACT

@@ -458,13 +458,15 @@ fn a_cgroup_is_killed_without_time_to_verify() {
     };
     let mut victim = Victim::start("{ ignore=TERM }");
     cgroup.take(&victim.pids());
-    // Whether they are gone by then is chance.
+    // Whether they are gone by then is chance. So is whether they end between the last look at the
+    // cgroup and the verdict.
     let killed = Kill::now()
         .verify_within(Duration::ZERO)
         .cgroup(cgroup.dir());
     victim.all_gone();
     if let Err(error) = killed {
-        assert_eq!(error.kind(), ErrorKind::Survivors, "{error}");
+        let kinds = [ErrorKind::Survivors, ErrorKind::Unproven];
+        assert!(kinds.contains(&error.kind()), "{error}");
     }
     assert!(!cgroup.is_populated());
 }
