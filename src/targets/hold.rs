@@ -160,7 +160,11 @@ impl Targets<'_> {
             Some(State::Refused(reason)) if was_parked => {
                 self.targets[index].doubt = Some(reason);
             }
-            Some(state) => self.targets[index].state = state,
+            Some(state) => {
+                let target = &mut self.targets[index];
+                target.parent = target.parent.or_else(|| state.parent_when_opened());
+                target.state = state;
+            }
         }
         let target = &mut self.targets[index];
         let State::Live(held) = &target.state else {

@@ -69,6 +69,8 @@ pub(crate) struct Targets<'w> {
 struct Target {
     number: u32,
     state: State,
+    /// Its parent when it was first held; `None`: it never was, or that could not be read.
+    parent: Option<u32>,
     /// Why it is not waited for: `NotPermitted` or `Unverifiable`.
     doubt: Option<Reason>,
     /// Its children were listed at least once.
@@ -83,6 +85,15 @@ enum State {
     Pending(Pid),
     Gone(Outcome),
     Refused(Reason),
+}
+
+impl State {
+    fn parent_when_opened(&self) -> Option<u32> {
+        match self {
+            State::Live(held) => held.parent_when_opened(),
+            _ => None,
+        }
+    }
 }
 
 impl<'w> Targets<'w> {
@@ -177,28 +188,31 @@ impl<'w> Targets<'w> {
         }
     }
 
-    /// The parents of live targets, their parents and so on, targets left out. An orphan of a target
-    /// is given to one of these or to init.
-    pub(crate) fn ancestors_of_live(&mut self) -> Result<HashSet<Pid>> {
-        let parent_or_self = |target: &Target| match &target.state {
-            State::Live(held) => held.parent_when_opened().and_then(Pid::new),
-            State::Parked(id) => Some(id.number()),
-            State::Pending(pid) => Some(*pid),
-            State::Gone(_) | State::Refused(_) => None,
-        };
-        let mut ask: HashSet<Pid> = self.targets.iter().filter_map(parent_or_self).collect();
+    /// The parents of all targets when these were first held, their parents and so on, targets left out.
+    /// An orphan of a target is given to one of these or to init. `None`: one of them has ended, or
+    /// could not be told. Then nothing tells who was given the orphan.
+    pub(crate) fn ancestors_of_all(&mut self) -> Result<Option<HashSet<Pid>>> {
+        let mut ask = Vec::new();
+        for target in &self.targets {
+            match (target.parent, &target.state) {
+                (Some(parent), _) => ask.extend(Pid::new(parent)),
+                (None, State::Refused(_) | State::Gone(Outcome::AlreadyGone)) => {}
+                (None, _) => return Ok(None),
+            }
+        }
         let mut ancestors = HashSet::new();
         let mut buf = Vec::new();
-        while let Some(&pid) = ask.iter().next() {
-            ask.remove(&pid);
-            if !self.has_live(pid) {
-                ancestors.insert(pid);
+        while let Some(pid) = ask.pop() {
+            if self.contains(pid) || !ancestors.insert(pid) {
+                continue;
             }
             let stat = self.proc()?.process(pid).stat(&mut buf);
-            let parent = proc::readable(pid, stat)?.and_then(|stat| Pid::new(stat.parent));
-            ask.extend(parent.filter(|pid| !ancestors.contains(pid) && !self.has_live(*pid)));
+            match proc::readable(pid, stat)? {
+                Some(stat) if !self.is_surely_younger(&stat) => ask.extend(Pid::new(stat.parent)),
+                _ => return Ok(None),
+            }
         }
-        Ok(ancestors)
+        Ok(Some(ancestors))
     }
 
     /// Spares the caller's ancestors, whatever the call allows.
@@ -232,6 +246,7 @@ impl<'w> Targets<'w> {
         }
         self.targets.push(Target {
             number,
+            parent: state.parent_when_opened(),
             state,
             doubt: None,
             was_listed: false,

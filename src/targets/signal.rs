@@ -59,10 +59,7 @@ impl Targets<'_> {
         if !self.targets.iter().any(|target| target.is_frozen) {
             return all.rev().collect();
         }
-        let parent = |index: &usize| match &self.targets[*index].state {
-            State::Live(held) => held.parent_when_opened().and_then(Pid::new),
-            _ => None,
-        };
+        let parent = |index: &usize| self.targets[*index].parent.and_then(Pid::new);
         let mut children: HashMap<Pid, Vec<usize>> = HashMap::new();
         let (roots, others) = all
             .rev()
@@ -96,13 +93,12 @@ impl Targets<'_> {
         let mut doomed = HashSet::new();
         let order = self.children_first();
         for &index in order.iter().rev() {
-            let State::Live(held) = &self.targets[index].state else {
+            let Some(pid) = self.live(index) else {
                 continue;
             };
-            let parent = held.parent_when_opened().and_then(Pid::new);
-            let is_doomed = |of| doomed.contains(&of) || is_meant(of, held.pid());
-            if parent.is_some_and(is_doomed) {
-                doomed.insert(held.pid());
+            let parent = self.targets[index].parent.and_then(Pid::new);
+            if parent.is_some_and(|of| doomed.contains(&of) || is_meant(of, pid)) {
+                doomed.insert(pid);
             }
         }
         for index in order {

@@ -27,7 +27,8 @@ use super::fixture::{
 };
 use super::tree::unmoved;
 
-/// More than enough time for a pipe to show end-of-file after its last holder is gone.
+/// More than enough time for a pipe to show end-of-file after its last holder is gone. Also the grace of
+/// processes that ignore the first signal.
 const MOMENT: Duration = Duration::from_millis(200);
 
 /// A fork of a victim that is under way; see `held-fork` in `tests/bin/stubborn.rs`.
@@ -588,7 +589,8 @@ fn an_orphan_in_a_group_of_the_tree_is_told_whoever_is_its_parent() {
         for _ in 0..runs(20) {
             let mut victim = Victim::start(spec);
             let root = victim.others().pop().unwrap_or(victim.pid());
-            let ended = Kill::graceful().tree(root);
+            // An heir that is found ignores the first signal.
+            let ended = Kill::graceful().grace(MOMENT).tree(root);
             assert_eq!(victim.line(), "heir");
             match ended {
                 Ok(_) => {
@@ -602,6 +604,36 @@ fn an_orphan_in_a_group_of_the_tree_is_told_whoever_is_its_parent() {
             victim.all_gone();
         }
     }
+}
+
+/// The subreaper that is given the orphan is no ancestor of the caller, and is in the same session and
+/// group. The member that started the orphan is gone when the newcomers are looked at.
+#[test]
+fn an_orphan_that_another_subreaper_is_given_is_no_exact_kill() {
+    let name = "an_orphan_that_another_subreaper_is_given_is_no_exact_kill";
+    if !is_root(name)
+        || !alone!(an_orphan_that_another_subreaper_is_given_is_no_exact_kill in OWN_PIDS)
+    {
+        return;
+    }
+    let mut alive = 0;
+    for _ in 0..runs(20) {
+        let mut victim = Victim::start("adopt { heir }");
+        let root = victim.others()[0];
+        // An heir that is found ignores the first signal.
+        let ended = Kill::graceful().grace(MOMENT).tree(root);
+        assert_eq!(victim.line(), "heir");
+        let heirs = descendant_pids(victim.pid()).unwrap();
+        let is_alive = heirs.iter().any(|&pid| states(pid) != ['Z']);
+        if ended.is_ok_and(|report| report.coverage() == Coverage::Exact) {
+            assert!(!is_alive);
+        } else {
+            alive += usize::from(is_alive);
+        }
+        victim.let_go();
+        victim.all_gone();
+    }
+    println!("alive and not Exact: {alive}");
 }
 
 /// All numbers are given out while a call waits. The fork counter then shows less than the number of an

@@ -308,7 +308,9 @@ impl Kin {
             return Ok(true);
         }
         let known = self.ancestry(targets)?.reapers.clone();
-        let mut reapers = targets.ancestors_of_live()?;
+        let Some(mut reapers) = targets.ancestors_of_all()? else {
+            return Ok(false);
+        };
         // The caller is the parent of its own children, but may be no subreaper.
         reapers.remove(&targets.proc()?.caller());
         reapers.extend(known);

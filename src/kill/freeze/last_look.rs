@@ -20,7 +20,8 @@
 //! the same session and group, a subreaper other than init and the caller: the subreaper's own children
 //! look the same, as those of make(1) do. The same is true of a child that a member made a child of its
 //! own parent (clone(2) `CLONE_PARENT`). The coverage is `BestEffort` then, because the fork counter has
-//! moved.
+//! moved. One case is left out: a child that a child of the caller has made the caller's, and that has
+//! left group or session. It looks the same as one that another thread of the caller has started.
 //!
 //! A suspect that is dying forks no more. Another call may be killing the tree that it belongs to. So
 //! this call waits for its end and looks again. By then its children have been adopted, and are
