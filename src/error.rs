@@ -60,6 +60,7 @@ pub struct Error(Box<Inner>);
 #[derive(Debug)]
 struct Inner {
     what: What,
+    left_alone: Vec<Survivor>,
     /// What another module has attached, as `child` attaches its output.
     more: Option<Box<dyn Any + Send + Sync>>,
 }
@@ -115,6 +116,15 @@ impl Error {
             What::TooMany { found, .. } => found,
             _ => &[],
         }
+    }
+
+    /// Live processes that were left alone, because they may be the children of targets or a stranger's.
+    /// They are a cause of [`ErrorKind::Unproven`], and can be there for [`ErrorKind::Survivors`]. If you
+    /// know that one is yours, end it by its [identity](Survivor::id) with
+    /// [`Kill::trees`](super::Kill::trees).
+    #[must_use]
+    pub fn left_alone(&self) -> &[Survivor] {
+        &self.0.left_alone
     }
 
     /// What did end. `Some` for [`ErrorKind::Survivors`], [`ErrorKind::Unproven`] and
@@ -177,7 +187,16 @@ impl Error {
     }
 
     fn of(what: What) -> Error {
-        Error(Box::new(Inner { what, more: None }))
+        Error(Box::new(Inner {
+            what,
+            left_alone: Vec::new(),
+            more: None,
+        }))
+    }
+
+    pub(crate) fn with_left_alone(mut self, left_alone: Vec<Survivor>) -> Error {
+        self.0.left_alone = left_alone;
+        self
     }
 
     pub(crate) fn with(mut self, more: impl Any + Send + Sync) -> Error {
@@ -203,7 +222,10 @@ impl fmt::Display for Error {
                 list(survivors, f, <Survivor as fmt::Display>::fmt)?;
                 match is_complete {
                     true => Ok(()),
-                    false => f.write_str("; more may be left than were found"),
+                    false => {
+                        f.write_str("; more may be left than were found")?;
+                        list(&self.0.left_alone, f, Survivor::fmt_name)
+                    }
                 }
             }
             What::Unproven(report) => {
@@ -212,7 +234,8 @@ impl fmt::Display for Error {
                     f,
                     "not proven that all are gone: {ended} ended within {time:.1} s, "
                 )?;
-                f.write_str("and new ones may be left")
+                f.write_str("and new ones may be left")?;
+                list(&self.0.left_alone, f, Survivor::fmt_name)
             }
             What::TooMany { found, most, .. } => {
                 let count = Processes(found.len());
@@ -279,7 +302,7 @@ fn list(
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if f.alternate() {
-            return fmt::Debug::fmt(&self.0.what, f);
+            return fmt::Debug::fmt(&self.0, f);
         }
         fmt::Display::fmt(self, f)?;
         match std::error::Error::source(self) {

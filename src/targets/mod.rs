@@ -56,6 +56,8 @@ pub(crate) struct Targets<'w> {
     has_missed: bool,
     /// Until when a target that cannot be held is tried again; `None`: all could be held.
     retry_by: Option<Deadline>,
+    /// Processes that were left alone because they may be strangers.
+    left_alone: Vec<Pid>,
     /// How many processes may be hit that were there before the first signal. `None`: any number, or
     /// they are not counted yet.
     most: Option<usize>,
@@ -122,6 +124,7 @@ impl<'w> Targets<'w> {
             here: None,
             has_missed: false,
             retry_by: None,
+            left_alone: Vec::new(),
             most: None,
             sent: None,
             killed: None,
@@ -238,6 +241,11 @@ impl<'w> Targets<'w> {
         if !self.contains(pid) {
             self.push(pid.get(), State::Refused(reason));
         }
+    }
+
+    /// Notes for the error that these are left alone, though they may be targets.
+    pub(crate) fn leave_alone(&mut self, pids: Vec<Pid>) {
+        self.left_alone = pids;
     }
 
     fn push(&mut self, number: u32, state: State) {

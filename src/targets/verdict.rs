@@ -132,11 +132,16 @@ impl Targets<'_> {
             .filter_map(|index| self.survivor(index, &mut looks))
             .collect();
         let report = self.report(proof.coverage);
-        match (survivors.is_empty(), proof.is_complete) {
-            (true, true) => Ok(report),
-            (true, false) => Err(Error::unproven(report)),
-            (false, is_complete) => Err(Error::survived(survivors, report, killed, is_complete)),
-        }
+        let error = match (survivors.is_empty(), proof.is_complete) {
+            (true, true) => return Ok(report),
+            (true, false) => Error::unproven(report),
+            (false, is_complete) => Error::survived(survivors, report, killed, is_complete),
+        };
+        let left_alone = std::mem::take(&mut self.left_alone);
+        let see = |pid: Pid| looks.see(pid.get(), None, &mut self.proc);
+        let left_alone = left_alone.into_iter().map(see);
+        // One without a state has ended since.
+        Err(error.with_left_alone(left_alone.filter(|seen| seen.state.is_some()).collect()))
     }
 
     /// `None`: the target is gone.

@@ -17,7 +17,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use process_kill::child::adopt_orphans;
 use process_kill::{
-    Candidate, Coverage, ErrorKind, Kill, Outcome, Process, ProcessId, Reason, Report,
+    Candidate, Coverage, ErrorKind, Kill, Outcome, Process, ProcessId, Reason, Report, Survivor,
     descendant_pids,
 };
 
@@ -592,13 +592,20 @@ fn an_orphan_in_a_group_of_the_tree_is_told_whoever_is_its_parent() {
             // An heir that is found ignores the first signal.
             let ended = Kill::graceful().grace(MOMENT).tree(root);
             assert_eq!(victim.line(), "heir");
+            let mut below = descendant_pids(std::process::id()).unwrap();
+            below.retain(|&pid| pid != victim.pid() && states(pid) != ['Z']);
             match ended {
-                Ok(_) => {
-                    let mut below = descendant_pids(std::process::id()).unwrap();
-                    below.retain(|&pid| pid != victim.pid() && states(pid) != ['Z']);
-                    assert_eq!(below, [], "{spec}");
+                Ok(_) => assert_eq!(below, [], "{spec}"),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Unproven, "{error}");
+                    let left = error.left_alone();
+                    assert_eq!(left.iter().map(Survivor::pid).collect::<Vec<_>>(), below);
+                    let named = format!("and new ones may be left: {} (stubborn)", below[0]);
+                    assert!(error.to_string().ends_with(&named), "{error}");
+                    let ids: Vec<ProcessId> = left.iter().filter_map(Survivor::id).collect();
+                    let report = Kill::now().trees(&ids).unwrap();
+                    assert_eq!(report.pids(Outcome::Killed), below);
                 }
-                Err(error) => assert_eq!(error.kind(), ErrorKind::Unproven, "{error}"),
             }
             victim.let_go();
             victim.all_gone();

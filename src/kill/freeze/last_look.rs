@@ -50,12 +50,14 @@ enum Suspicion {
     None,
     /// All suspects are dying.
     Dying,
-    Some,
+    /// These are not dying.
+    Some(Vec<Pid>),
 }
 
 impl Kin {
     /// Whether a process lives that may be an unknown member. `since` is what the fork counter showed
-    /// when the call began. Suspects that are dying are waited for until the deadline.
+    /// when the call began. Suspects that are dying are waited for until the deadline. The others are
+    /// noted for the error.
     pub(in super::super) fn may_have_missed(
         &self,
         targets: &mut Targets<'_>,
@@ -75,7 +77,11 @@ impl Kin {
                 Suspicion::Dying if !patience.has_passed() => {
                     backoff.pause(patience, &mut Ppoll);
                 }
-                Suspicion::Dying | Suspicion::Some => return Ok(true),
+                Suspicion::Dying => return Ok(true),
+                Suspicion::Some(suspects) => {
+                    targets.leave_alone(suspects);
+                    return Ok(true);
+                }
             }
         }
     }
@@ -101,7 +107,7 @@ impl Kin {
             }
             let mut numbers = [stat.session, stat.group].into_iter().filter_map(Pid::new);
             if numbers.any(|number| self.unsure.contains(&number)) {
-                return Ok(Suspicion::Some);
+                return Ok(Suspicion::Some(vec![pid]));
             }
             let is_young = targets.is_surely_younger(&stat)
                 || (targets.is_younger(&stat) && now.may_include_soon(since, pid));
@@ -176,16 +182,20 @@ fn adopted(
     places: &HashMap<Pid, Place>,
     targets: &mut Targets<'_>,
 ) -> Result<Suspicion> {
-    let mut suspicion = Suspicion::None;
+    let (mut is_one_dying, mut others) = (false, Vec::new());
     for suspect in suspects {
         if suspect.is_adopted(places, targets)? {
             match suspect.is_dying {
-                true => suspicion = Suspicion::Dying,
-                false => return Ok(Suspicion::Some),
+                true => is_one_dying = true,
+                false => others.push(suspect.pid),
             }
         }
     }
-    Ok(suspicion)
+    Ok(match (others.is_empty(), is_one_dying) {
+        (false, _) => Suspicion::Some(others),
+        (true, true) => Suspicion::Dying,
+        (true, false) => Suspicion::None,
+    })
 }
 
 /// Whether a child of the caller may be an orphan that was given to it.
