@@ -19,8 +19,10 @@ pub enum ErrorKind {
     Survivors,
     /// Every target that was found is gone, but it is not proven that all were found. New ones kept
     /// coming until the deadline, or some cannot be seen, or a process is left that may be the child
-    /// of a target or a stranger's, or that [`Kill::at_most`](super::Kill::at_most) saved. See
-    /// [`Error::report`].
+    /// of a target or a stranger's ([`Error::left_alone`]), or that
+    /// [`Kill::at_most`](super::Kill::at_most) saved. See [`Error::report`].
+    ///
+    /// Do not just kill a tree again: its root is gone, so the second call finds nothing, and is `Ok`.
     Unproven,
     /// More was found than [`Kill::at_most`](super::Kill::at_most) allows. Nothing was sent.
     /// [`Error::survivors`] lists what was found.

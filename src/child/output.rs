@@ -115,8 +115,9 @@ pub struct Output {
     /// than [`Limits::max_bytes`]. The process may have been ended since. To tell the two apart,
     /// count the bytes in [`Managed::output_with`].
     pub complete: bool,
-    /// The processes that are gone, the child included. After a normal exit the coverage is always
-    /// `BestEffort`, because the child ended before its children could be listed.
+    /// The processes that are gone, the child included. After a normal exit the child is `AlreadyGone`,
+    /// and the coverage is always `BestEffort`, because the child ended before its children could be
+    /// listed.
     pub report: Report,
 }
 

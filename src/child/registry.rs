@@ -71,7 +71,8 @@ impl Registry {
     ///
     /// # Errors
     /// `Refused`: [`Registry::kill_all`] was called. The child is not listed: only its owner can
-    /// end it.
+    /// end it. A loop that starts its child again ends then. If the child must not run even for that
+    /// moment, set a flag before `kill_all`, and look at it before each spawn.
     pub fn add(&self, child: &Managed) -> Result<Ticket<'_>> {
         self.list(Entry {
             root: Some(child.id),

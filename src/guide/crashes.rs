@@ -15,8 +15,14 @@
 //! | a pipe that the child reads | children that end when they read end-of-file | all others |
 //!
 //! **Write identities, not pids.** After a crash a pid can be a stranger's; see
-//! [`identity`](super::identity). Write each line with one `write_all`, and let the child wait
-//! until its line is in the file. [`Kill::trees`](super::super::Kill::trees) has an example.
+//! [`identity`](super::identity). Let the child wait until its whole line is in the file, and exit if it
+//! reads end-of-file instead: `sh -c 'read -r go || exit; exec agent'`. Even a single `write_all` can be
+//! cut short, by SIGKILL or a power failure. So skip a last line that has no newline when you read the
+//! file: its child has not begun. The README and [`Kill::trees`](super::super::Kill::trees) have
+//! examples.
+//!
+//! **Let only one life run.** Two of them would end each other's children. Hold a lock on a file as long
+//! as the program runs ([`File::try_lock`](std::fs::File::try_lock) since Rust 1.89, flock(2)).
 //!
 //! **Mark the environment.** Every descendant inherits it:
 //!

@@ -36,10 +36,11 @@
 //!
 //! # If `BestEffort` is not enough
 //!
-//! Call again. What is gone is found no more, so the second call finds nothing, and its coverage is
-//! `Exact` unless the machine still forks. Two causes stay: a machine that forks all the time, and
-//! processes that the caller may not read. The second is so for most users but root, and then other
-//! users' processes could not be killed either.
+//! Call a search again. What is gone is found no more, so the second call finds nothing, and its
+//! coverage is `Exact` unless the machine still forks. Two causes stay: a machine that forks all the
+//! time, and processes that the caller may not read. The second is so for most users but root, and then
+//! other users' processes could not be killed either. A second call for a tree tells nothing: its root
+//! is gone, and the children of what is gone are found no more.
 //!
 //! `Ok` with `BestEffort` is enough for most programs: everything that several looks in a row found
 //! is gone. If a single missed process would do harm, use one of these instead. They hold their

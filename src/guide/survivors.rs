@@ -17,6 +17,42 @@
 //! A process that is stopped, or that a debugger merely watches, dies at once. So does one in a
 //! frozen cgroup of version 2.
 //!
+//! # What to do about an error
+//!
+//! | [`ErrorKind`](super::super::ErrorKind) | what happened | what to do |
+//! |---|---|---|
+//! | `Survivors` | not all are gone | see the reason of each survivor |
+//! | `Unproven` | all that were found are gone, and one may be left | a search or a cgroup: call again; a tree: see below |
+//! | `TooMany` | nothing was sent | show the list, and ask |
+//! | `Refused`, `Pattern` | nothing was sent | mend the call; another attempt cannot help |
+//! | `Proc` | /proc cannot be used | mount that of this PID namespace |
+//! | `Io` | a system call failed | look at `source()`: a path that does not exist, missing rights, or too few descriptors, which may pass |
+//! | `Task` | a panic on tokio's pool | a bug; give up |
+//!
+//! After `Unproven` of a tree do not kill the tree again: its root is gone, so that call finds nothing
+//! and is `Ok`. [`Error::left_alone`](super::super::Error::left_alone) names the orphans that were seen.
+//! If you know that they are yours, end them by their identities. If the tree had a group of its own,
+//! [`Kill::jobs`](super::super::Kill::jobs) ends what is left in it, and a variable in the environment
+//! finds them too ([`crashes`](super::crashes)):
+//!
+//! ```no_run
+//! use process_kill::{Kill, ProcessId, Survivor};
+//!
+//! # fn kill(agent: u32) -> process_kill::Result<()> {
+//! if let Err(error) = Kill::graceful().tree(agent) {
+//!     let orphans: Vec<ProcessId> = error.left_alone().iter().filter_map(Survivor::id).collect();
+//!     if orphans.is_empty() {
+//!         return Err(error);
+//!     }
+//!     // On this machine nothing else starts processes in the agent's group.
+//!     Kill::now().trees(&orphans)?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Waiting for a survivor
+//!
 //! An error of the kind `Survivors` names each of them, and its report says what did end. Do not
 //! report "stopped" then: a survivor still has its files and ports. Keep its identity, and wait for
 //! it or try again later:

@@ -108,6 +108,9 @@ impl Kill {
     /// (`ErrorKind::TooMany`). Targets that are gone already do not count. Neither do processes
     /// that are forked after the first signal or stop.
     ///
+    /// `at_most(0)` is a dry run: the error lists what would be hit, with names, and nothing is sent or
+    /// stopped. `Ok` says that nothing was found.
+    ///
     /// A process that was there before the first signal can begin to match a search later. It is left
     /// alone if it is one too many, and the result is `Unproven`.
     ///

@@ -193,8 +193,9 @@ impl ProcessId {
 ///
 /// For a pid file, format the whole line first and write it with one
 /// [`write_all`](std::io::Write::write_all): `write!` writes it in pieces, and a crash between two
-/// pieces leaves a line that cannot be parsed. Let a worker wait, for example for a byte on a pipe,
-/// until its identity is in the file. After a crash before that, nothing knows the worker.
+/// pieces leaves a line that cannot be parsed. Even one `write_all` can be cut short by SIGKILL. Let a
+/// worker wait, for example for a line on a pipe, until its identity is in the file, and exit at
+/// end-of-file. Then a last line without a newline names a worker that has not begun.
 impl fmt::Display for ProcessId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:", self.pid(), self.start_time)?;

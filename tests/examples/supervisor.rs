@@ -31,7 +31,7 @@ fn start_workers(pid_file: &Path) -> Result<Vec<Child>> {
         command.args(["-c", WORKER]).stdin(Stdio::piped());
         let mut worker = command.spawn()?;
         let id = ProcessId::of(worker.id())?.ok_or("the worker was reaped")?;
-        // One write, so a crash cannot leave half of a line.
+        // A crash can leave half of a line. Then the worker has not begun.
         pid_file.write_all(format!("{id}\n").as_bytes())?;
         let mut start = worker.stdin.take().ok_or("no pipe")?;
         start.write_all(b"start\n")?;
@@ -46,7 +46,8 @@ fn end_former_life(pid_file: &Path) -> Result<()> {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         ids => ids?,
     };
-    let ids: process_kill::Result<Vec<ProcessId>> = ids.lines().map(str::parse).collect();
+    let whole = ids.rfind('\n').map_or("", |end| &ids[..end]);
+    let ids: process_kill::Result<Vec<ProcessId>> = whole.lines().map(str::parse).collect();
     let report = Kill::graceful().trees(&ids?)?;
     for (pid, outcome) in report.iter() {
         println!("former life: {pid} {outcome:?}");
