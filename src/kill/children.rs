@@ -35,7 +35,8 @@ impl Kill {
     /// [`Coverage::BestEffort`](super::super::Coverage): orphans become children of init. Those in
     /// a session that a descendant leads are found. Daemons in a session of their own are not. The
     /// same holds if the children of a descendant are born into another PID namespace
-    /// (pid_namespaces(7)), because orphans there are given to the init of that namespace.
+    /// (pid_namespaces(7)), because orphans there are given to the init of that namespace. What a
+    /// descendant left in another PID namespace before it ended is not found, and nothing tells of it.
     ///
     /// The caller must not start children meanwhile. Its children are not reaped. If one of them
     /// was started into a container (nsenter(1), setns(2)), the container's init stays a survivor

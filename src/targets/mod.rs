@@ -206,7 +206,7 @@ impl<'w> Targets<'w> {
         let mut ancestors = HashSet::new();
         let mut buf = Vec::new();
         while let Some(pid) = ask.pop() {
-            if self.contains(pid) || !ancestors.insert(pid) {
+            if self.was_accepted(pid) || !ancestors.insert(pid) {
                 continue;
             }
             let stat = self.proc()?.process(pid).stat(&mut buf);
@@ -216,6 +216,16 @@ impl<'w> Targets<'w> {
             }
         }
         Ok(Some(ancestors))
+    }
+
+    /// Whether a process with this pid is a target, or was one that has ended during the call.
+    fn was_accepted(&self, pid: Pid) -> bool {
+        let index = self.latest.get(&pid);
+        index.is_some_and(|&index| match self.targets[index].state {
+            State::Live(_) | State::Parked(_) | State::Pending(_) => true,
+            State::Gone(outcome) => outcome != Outcome::AlreadyGone,
+            State::Refused(_) => false,
+        })
     }
 
     /// Spares the caller's ancestors, whatever the call allows.
