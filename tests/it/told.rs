@@ -18,7 +18,7 @@ use process_kill::{
 use super::aim::{group, ways};
 use super::child::raw;
 use super::fixture::{
-    OWN_PIDS, Victim, alone, as_nobody, eventually, is_root, patient, reasons, states,
+    OWN_PIDS, SLOWNESS, Victim, alone, as_nobody, eventually, is_root, patient, reasons, states,
 };
 
 /// Above the limit of all kernels.
@@ -91,10 +91,15 @@ fn the_first_ten_survivors_are_named_and_the_others_counted() {
     };
     for count in [1, 2, 10, 11, 12] {
         let text = text(count);
-        let head = match count {
-            1 => "1 of 1 process not gone after 0.0 s: ".to_owned(),
-            _ => format!("{count} of {count} processes not gone after 0.0 s: "),
-        };
+        let (before, rest) = text.split_once(" not gone after ").unwrap();
+        let (time, list) = rest.split_once(" s: ").unwrap();
+        match count {
+            1 => assert_eq!(before, "1 of 1 process"),
+            _ => assert_eq!(before, format!("{count} of {count} processes")),
+        }
+        // Each survivor is looked at before the time is read.
+        let times: Vec<String> = (0..SLOWNESS).map(|tenths| format!("0.{tenths}")).collect();
+        assert!(times.iter().any(|t| t == time), "{text}");
         let shown: Vec<String> = (all[..count.min(10)].iter())
             .map(|pid| format!("{pid} (crowd) is still running"))
             .collect();
@@ -103,7 +108,7 @@ fn the_first_ten_survivors_are_named_and_the_others_counted() {
             12 => "; and 2 more",
             _ => "",
         };
-        assert_eq!(text, format!("{head}{}{tail}", shown.join("; ")));
+        assert_eq!(list, format!("{}{tail}", shown.join("; ")));
     }
     let error = patient().at_most(2).pids(&all).unwrap_err().to_string();
     let head = "nothing was sent: found 12 processes, at most 2 expected: ";
