@@ -134,15 +134,18 @@ fn what_is_written_on_the_first_signal_is_shown_too() {
     }
 }
 
-/// Panics when the closure gets `word` from a child. Checks that nothing of the child is left.
+/// Panics when the closure gets `word` from a child, which writes something as soon as it is ready.
+/// Checks that nothing of the child is left.
 fn panic_at(word: &str, script: &str, group: Group, limits: &Limits) {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let mut command = shell(script);
     // All processes that it starts inherit this pipe, so end-of-file says that they are gone.
     command.stderr(Stdio::from(write));
-    let managed = command.spawn_managed(group).unwrap();
+    let mut managed = command.spawn_managed(group).unwrap();
     drop(command);
     let pid = managed.id();
+    // The limits count from the call, and a child may take long to start.
+    readable(managed.child().stdout.as_ref().unwrap(), PATIENCE);
     let mut seen = Vec::new();
     let result = catch_unwind(AssertUnwindSafe(|| {
         managed.output_with(limits, |_, bytes| {
@@ -172,7 +175,7 @@ fn a_panic_in_the_closure_leaves_nobody_alive() {
         panic_at("bye", script, group, &limits);
     }
     // The panic comes while the output of an orphan in the child's group is read.
-    let script = "{ sleep 0.1; echo late; sleep 60; } & exit 0";
+    let script = "echo early; { sleep 0.1; echo late; sleep 60; } & exit 0";
     for group in [Group::New, Group::NewSession] {
         panic_at("late", script, group, &Limits::new().drain(PATIENCE));
     }
