@@ -348,8 +348,10 @@ impl Drop for Managed {
         if !self.owner.is_caller() {
             return;
         }
-        let is_reaped = matches!(child.try_wait(), Ok(Some(_)));
-        if !(is_reaped && self.own.is_none()) {
+        // A leader is reaped after its group has ended: before Linux 5.12 only the leader, a zombie
+        // too, shows that the number is still the group's own.
+        let is_over = self.own.is_none() && matches!(child.try_wait(), Ok(Some(_)));
+        if !is_over {
             let deadline = Deadline::after(Duration::from_secs(2));
             // Drop cannot report a survivor; `stop` does.
             if self.stop(&Kill::now()).is_err() {

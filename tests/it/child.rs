@@ -18,8 +18,8 @@ use process_kill::child::{CommandExt, Group, Limits, Managed};
 use process_kill::{ErrorKind, Outcome, ProcessId, pids_in_group, pids_in_session};
 
 use super::fixture::{
-    PATIENCE, Victim, alone, eventually, is_root, open_descriptors, patient, readable, release,
-    states, stubborn,
+    PATIENCE, Victim, alone, eventually, filtered, is_root, open_descriptors, patient, readable,
+    release, states, stubborn,
 };
 
 const GROUPS: [Group; 3] = [Group::Inherit, Group::New, Group::NewSession];
@@ -220,6 +220,30 @@ fn orphans_in_the_own_group_or_session_end_with_it() {
             }
             crew.all_gone();
         }
+    }
+}
+
+/// As before Linux 5.12: only its leader, a zombie too, shows that the group is its own. The answer of
+/// `F_GETOWN_EX` counts only if uname(2) tells that the kernel is new enough.
+#[test]
+fn a_dropped_leader_is_reaped_after_its_group_was_ended() {
+    let of_groups = [libc::SYS_pidfd_send_signal, libc::SYS_uname];
+    for group in [Group::New, Group::NewSession] {
+        filtered(&of_groups, libc::EPERM, || {
+            let Crew {
+                managed,
+                leash,
+                mut out,
+                ..
+            } = Crew::start("{ ignore=TERM } exit", group);
+            let pid = managed.id();
+            eventually("the leader exits", || states(pid) == ['Z']);
+            drop(managed);
+            assert!(is_reaped(pid));
+            readable(out.get_ref(), PATIENCE);
+            assert_eq!(out.read(&mut [0]).unwrap(), 0);
+            drop(leash);
+        });
     }
 }
 
