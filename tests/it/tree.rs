@@ -10,12 +10,12 @@ use process_kill::child::adopt_orphans;
 use process_kill::{ErrorKind, Kill, Outcome, Reason, Report, kill_tree_and_verify};
 
 use super::fixture::{
-    OWN_PIDS, PATIENCE, Victim, alone, as_nobody, eventually, filtered, is_root, outcomes, reasons,
-    runs, states, stubborn,
+    OWN_PIDS, PATIENCE, SLOWNESS, Victim, alone, as_nobody, eventually, filtered, is_root,
+    outcomes, reasons, runs, states, stubborn,
 };
 
 /// The time that a call may take beyond its deadline, on a machine that is busy.
-const ROOM: Duration = Duration::from_secs(1);
+const ROOM: Duration = Duration::from_secs(1).saturating_mul(SLOWNESS);
 
 /// The targets that have this outcome, ascending.
 fn sorted(report: &Report, outcome: Outcome) -> Vec<u32> {
