@@ -111,10 +111,11 @@ pub struct Output {
     pub stderr: Vec<u8>,
     /// How it ended.
     pub ended: Ended,
-    /// False: a process still held a pipe when the drain time was over, or there were more bytes
-    /// than [`Limits::max_bytes`]. The process may have been ended since. To tell the two apart,
-    /// count the bytes in [`Managed::output_with`].
+    /// False: it is `truncated`, or a process still held a pipe when the drain time was over. That
+    /// process may have been ended since.
     pub complete: bool,
+    /// There were more bytes than [`Limits::max_bytes`] for one of the pipes, and the rest is lost.
+    pub truncated: bool,
     /// The processes that are gone, the child included. After a normal exit the child is `AlreadyGone`,
     /// and the coverage is always `BestEffort`, because the child ended before its children could be
     /// listed.
@@ -292,10 +293,11 @@ impl Managed {
 
 impl Output {
     fn of(pipes: Pipes<'_>, status: Option<ExitStatus>, ended: Ended, is_whole: bool) -> Output {
-        let are_closed = pipes.are_closed();
+        let truncated = pipes.stdout.is_cut || pipes.stderr.is_cut;
         Output {
             status,
-            complete: is_whole && are_closed && !pipes.stdout.is_cut && !pipes.stderr.is_cut,
+            complete: is_whole && pipes.are_closed() && !truncated,
+            truncated,
             stdout: pipes.stdout.bytes,
             stderr: pipes.stderr.bytes,
             ended,

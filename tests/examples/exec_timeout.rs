@@ -95,7 +95,11 @@ fn run(limits: &Limits, command: &[OsString]) -> Result<ExitCode, Box<dyn std::e
         output.ended,
         output.stdout.len(),
         output.stderr.len(),
-        if output.complete { "complete" } else { "cut" },
+        match output.truncated {
+            true => "cut",
+            false if output.complete => "complete",
+            false => "and a process held a pipe",
+        },
         output.report.len()
     );
     Ok(match output.ended {

@@ -68,6 +68,7 @@ fn the_overall_time_ends_one_that_writes_without_end() {
     let output = sh("exec yes", Group::New).output(&limits).unwrap();
     assert_eq!(output.ended, Ended::OverallTimeout);
     assert_eq!((output.stdout.len(), output.complete), (10, false));
+    assert!(output.truncated);
 }
 
 #[test]
@@ -112,6 +113,7 @@ fn a_held_pipe_is_let_go_after_the_drain_time() {
     let output = output.unwrap();
     assert!(begun.elapsed() >= Duration::from_millis(300));
     assert_eq!((output.ended, output.complete), (Ended::Exited, false));
+    assert!(!output.truncated);
     assert_eq!(output.stdout, b"done\n");
     assert_eq!(output.report.len(), 2);
     assert!(output.status.unwrap().success());
