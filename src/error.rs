@@ -120,10 +120,10 @@ impl Error {
         }
     }
 
-    /// Live processes that were left alone, because they may be the children of targets or a stranger's.
-    /// They are a cause of [`ErrorKind::Unproven`], and can be there for [`ErrorKind::Survivors`]. If you
-    /// know that one is yours, end it by its [identity](Survivor::id) with
-    /// [`Kill::trees`](super::Kill::trees).
+    /// Live processes that were left alone, because they may be the children of targets or a stranger's,
+    /// or because of [`Kill::at_most`](super::Kill::at_most). They are a cause of
+    /// [`ErrorKind::Unproven`], and can be there for [`ErrorKind::Survivors`]. If you know that one is
+    /// yours, end it by its [identity](Survivor::id) with [`Kill::trees`](super::Kill::trees).
     #[must_use]
     pub fn left_alone(&self) -> &[Survivor] {
         &self.0.left_alone

@@ -120,9 +120,9 @@ struct Search<M> {
     trees: Proof,
     /// A process was listed and could not be looked at.
     passed_over: bool,
-    /// A process was left alone because of `at_most`: it was there before the first signal, and began to
-    /// match when the limit was reached.
-    was_limited: bool,
+    /// Processes that were left alone because of `at_most`: they were there before the first signal, and
+    /// began to match when the limit was reached.
+    saved: HashSet<Pid>,
 }
 
 /// What is looked for.
@@ -206,7 +206,7 @@ impl<M: Seek> Search<M> {
             since: Newest::UNKNOWN,
             trees: Proof::EXACT,
             passed_over: false,
-            was_limited: false,
+            saved: HashSet::new(),
         }
     }
 
@@ -239,7 +239,9 @@ impl<M: Seek> Search<M> {
             let added = targets.add_found(pid, |stat, proc| {
                 let is_match = self.seek.matches(pid, proc)? == Match::Yes;
                 let is_too_many = full.is_some_and(|sent| !stat.may_have_started_since(sent));
-                self.was_limited |= is_match && is_too_many;
+                if is_match && is_too_many {
+                    self.saved.insert(pid);
+                }
                 Ok(is_match && !is_too_many)
             })?;
             is_new |= added == Added::New;
@@ -309,7 +311,10 @@ impl<M: Seek> Search<M> {
     /// Whether a process may be left that was found, or that is an orphan of one.
     fn has_left(&self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<bool> {
         match M::WITH_DESCENDANTS {
-            _ if self.was_limited => Ok(true),
+            _ if !self.saved.is_empty() => {
+                targets.leave_alone(self.saved.iter().copied().collect());
+                Ok(true)
+            }
             true => retry(deadline, || {
                 self.kin.may_have_missed(targets, self.since, deadline)
             }),

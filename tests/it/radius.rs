@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use process_kill::{
-    Candidate, ErrorKind, Kill, Outcome, ProcessId, Reason, Report, processes_where,
+    Candidate, ErrorKind, Kill, Outcome, ProcessId, Reason, Report, Survivor, processes_where,
 };
 
 use super::aim::{at, group, naming, of, sorted, ways};
@@ -175,7 +175,12 @@ fn one_that_matches_later_is_not_hit_beyond_the_limit() {
                 0 => assert_eq!(error.unwrap_err().kind(), ErrorKind::TooMany),
                 // A graceful kill searches once more before it sends anything.
                 _ if is_graceful => assert_eq!(error.unwrap_err().kind(), ErrorKind::TooMany),
-                _ => assert_eq!(error.unwrap_err().kind(), ErrorKind::Unproven),
+                _ => {
+                    let error = error.unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::Unproven);
+                    let left: Vec<u32> = error.left_alone().iter().map(Survivor::pid).collect();
+                    assert_eq!(left, [later.pid()]);
+                }
             }
         }
         assert!(later.answers());
