@@ -29,6 +29,34 @@ pub const SLOWNESS: u32 = match option_env!("PROCESS_KILL_SLOWNESS") {
 /// hang.
 pub const PATIENCE: Duration = Duration::from_secs(30).saturating_mul(SLOWNESS);
 
+/// A clock that stands while this thread is ready to run and no processor is free for it. On a busy
+/// machine that can be most of the time.
+pub struct FairClock {
+    begun: Instant,
+    starved: Duration,
+}
+
+impl FairClock {
+    pub fn start() -> FairClock {
+        FairClock {
+            begun: Instant::now(),
+            starved: FairClock::starved(),
+        }
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        let starved = FairClock::starved() - self.starved;
+        self.begun.elapsed().saturating_sub(starved)
+    }
+
+    /// Zero if the kernel does not tell.
+    fn starved() -> Duration {
+        let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+        let nanoseconds = told.split_whitespace().nth(1).map(|n| n.parse().unwrap());
+        Duration::from_nanos(nanoseconds.unwrap_or_default())
+    }
+}
+
 /// A tree of stubborn processes; see `tests/bin/stubborn.rs`. Dropping this ends all of them.
 pub struct Victim {
     child: Child,
