@@ -35,8 +35,9 @@ impl Kill {
     /// [`Coverage::BestEffort`](super::super::Coverage): orphans become children of init. Those in
     /// a session that a descendant leads are found. Daemons in a session of their own are not. The
     /// same holds if the children of a descendant are born into another PID namespace
-    /// (pid_namespaces(7)), because orphans there are given to the init of that namespace. What a
-    /// descendant left in another PID namespace before it ended is not found, and nothing tells of it.
+    /// (pid_namespaces(7)), because orphans there are given to the init of that namespace; also if such
+    /// an orphan may have been born during the call. What a descendant left in another PID namespace
+    /// before the call is not found if the descendant has ended, and nothing tells of it.
     ///
     /// The caller must not start children meanwhile. Its children are not reaped. If one of them
     /// was started into a container (nsenter(1), setns(2)), the container's init stays a survivor
@@ -164,6 +165,26 @@ impl Children {
         Ok(())
     }
 
+    /// Notes whether a process that was born since may be the orphan of a target that had entered another
+    /// PID namespace. Such a target may have ended before it could be asked.
+    fn look_for_births_elsewhere(&mut self, targets: &mut Targets<'_>) -> Result<()> {
+        if self.leaves_namespace || !self.adopts || freeze::newest(targets)?.is_still(self.since) {
+            return Ok(());
+        }
+        let mut buf = Vec::new();
+        for pid in proc::visible(targets.proc()?)? {
+            let stat = targets.proc()?.process(pid).stat(&mut buf);
+            let stat = proc::readable(pid, stat)?.filter(|stat| !stat.is_zombie());
+            if let Some(stat) =
+                stat.filter(|stat| targets.is_younger(stat) && !targets.contains(pid))
+            {
+                let is_one = targets.proc()?.process(pid).may_be_adopted_below(&stat);
+                self.leaves_namespace |= proc::readable(pid, is_one.map(Some))? == Some(true);
+            }
+        }
+        Ok(())
+    }
+
     fn proof(&self, is_complete: bool) -> Proof {
         Proof {
             coverage: match self.adopts && !self.leaves_namespace {
@@ -223,6 +244,7 @@ impl Selection for Children {
                             || self.kin.may_have_missed(targets, self.since, deadline)?);
                     // A target that may not be signalled is a survivor, and may have forked.
                     let is_doubtful = targets.all_live().next().is_some();
+                    self.look_for_births_elsewhere(targets)?;
                     return Ok(self.proof(!may_be_left && !is_doubtful));
                 }
             }

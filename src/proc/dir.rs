@@ -206,6 +206,32 @@ impl<'p> ProcessDir<'p> {
         Ok(self.metadata(format_args!("ns/pid_for_children"))?.inode)
     }
 
+    /// Whether the init of a PID namespace below the caller's may have adopted it. `stat` was read of it.
+    ///
+    /// A process is born into the session and group of its parent. So it was adopted if these differ, or
+    /// it has left them since.
+    pub(crate) fn may_be_adopted_below(&self, stat: &Stat<'_>) -> io::Result<bool> {
+        let Some(parent) = Pid::new(stat.parent) else {
+            return Ok(false);
+        };
+        let (parent, mut buf) = (self.proc.process(parent), Vec::new());
+        // Only a process of the same namespace adopts.
+        if self.is_in_own_namespace()? || parent.is_in_own_namespace()? {
+            return Ok(false);
+        }
+        let of = parent.stat(&mut buf)?;
+        Ok(of.is_none_or(|of| (of.session, of.group) != (stat.session, stat.group)))
+    }
+
+    /// Whether it is in the caller's own PID namespace, and not in one below.
+    fn is_in_own_namespace(&self) -> io::Result<bool> {
+        let mut status = Vec::new();
+        self.load(format_args!("status"), &mut status)?;
+        // NSpid (Linux 4.1) has one number for each namespace, from the caller's down to its own.
+        let numbers = field(&status, b"NSpid:").unwrap_or_default();
+        Ok(numbers.trim_ascii().split(u8::is_ascii_whitespace).count() == 1)
+    }
+
     /// The target of a link below the directory.
     pub(super) fn link(&self, path: fmt::Arguments<'_>) -> io::Result<PathBuf> {
         let own = self.path();

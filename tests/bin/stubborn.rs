@@ -680,7 +680,8 @@ fn hold_forks() -> libc::c_int {
 }
 
 /// On SIGTERM forks a child that ignores SIGTERM, and says `heir`. Then it ends, unless it is told
-/// to `stay`. The heir of an `aside` is a child of its parent.
+/// to `stay`. The heir of an `aside` is a child of its parent. A `late` one forks so late that it is not
+/// watched any more. Its heir has left the session when it ends.
 fn heir(how: &str) {
     extern "C" fn fork(flags: libc::c_int, stay: bool) {
         let flags = flags | libc::SIGCHLD;
@@ -706,7 +707,22 @@ fn heir(how: &str) {
     extern "C" fn aside(_: libc::c_int) {
         fork(libc::CLONE_PARENT, false);
     }
+    extern "C" fn late(_: libc::c_int) {
+        // SAFETY: as above. poll(2) gets no descriptor, and only waits.
+        unsafe {
+            libc::poll(std::ptr::null_mut(), 0, 100);
+            if libc::fork() == 0 {
+                libc::signal(libc::SIGTERM, libc::SIG_IGN);
+                libc::setsid();
+                idle();
+            }
+            libc::poll(std::ptr::null_mut(), 0, 50);
+            libc::write(1, c"heir\n".as_ptr().cast(), 5);
+            libc::_exit(0);
+        }
+    }
     let handler: extern "C" fn(libc::c_int) = match how {
+        "late" => late,
         "stay" => remain,
         "aside" => aside,
         _ => leave,

@@ -643,6 +643,53 @@ fn an_orphan_that_another_subreaper_is_given_is_no_exact_kill() {
     println!("alive and not Exact: {alive}");
 }
 
+/// The init of a PID namespace is given the orphans there, also those of a process that has entered it.
+/// This one is a stranger's.
+#[test]
+fn an_orphan_in_a_strangers_namespace_is_no_exact_kill() {
+    let name = "an_orphan_in_a_strangers_namespace_is_no_exact_kill";
+    if !is_root(name) || !alone!(an_orphan_in_a_strangers_namespace_is_no_exact_kill in OWN_PIDS) {
+        return;
+    }
+    // The shell exits, so the container is no descendant of this program.
+    let script = "unshare --pid --fork sleep 300 >/dev/null 2>&1 & echo $!";
+    let container = Command::new("sh").args(["-c", script]).output().unwrap();
+    let container = String::from_utf8(container.stdout).unwrap();
+    let container: u32 = container.trim_end().parse().unwrap();
+    let mut init = Vec::new();
+    eventually("the init of the container", || {
+        init = descendant_pids(container).unwrap();
+        !init.is_empty()
+    });
+    adopt_orphans().unwrap();
+    let ways: [fn(Kill, u32) -> process_kill::Result<Report>; 2] =
+        [|kill, root| kill.tree(root), |kill, _| kill.children()];
+    for kill in ways {
+        let mut enter = Command::new("nsenter");
+        enter.args(["--target", &init[0].to_string(), "--pid"]);
+        enter.arg(env!("CARGO_BIN_EXE_stubborn"));
+        enter.env("STUBBORN", "heir=late");
+        let mut victim = Victim::spawn(enter);
+        let ended = kill(Kill::graceful(), victim.pid());
+        assert_eq!(victim.line(), "heir");
+        let heirs = descendant_pids(init[0]).unwrap();
+        let is_alive = heirs.iter().any(|&pid| states(pid) != ['Z']);
+        assert!(is_alive);
+        assert!(!ended.is_ok_and(|report| report.coverage() == Coverage::Exact));
+        victim.let_go();
+        victim.all_gone();
+    }
+    // A child enters it only when it gets the first signal.
+    let leave = "setsid sleep 61 >/dev/null 2>&1 &";
+    let handler = format!("nsenter --target {} --pid sh -c \"{leave}\"; exit", init[0]);
+    let mut shell = shell_with_handler(&handler);
+    let ended = Kill::graceful().children();
+    let heirs = descendant_pids(init[0]).unwrap();
+    assert!(heirs.iter().any(|&pid| states(pid) != ['Z']));
+    assert!(!ended.is_ok_and(|report| report.coverage() == Coverage::Exact));
+    shell.wait().unwrap();
+}
+
 /// All numbers are given out while a call waits. The fork counter then shows less than the number of an
 /// orphan that was born in between.
 #[test]

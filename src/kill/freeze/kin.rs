@@ -315,6 +315,7 @@ impl Kin {
         reapers.remove(&targets.proc()?.caller());
         reapers.extend(known);
         let members: HashSet<Pid> = targets.all_live().collect();
+        let has_gone = members.len() < targets.len();
         let proc = targets.proc()?;
         let caller = proc.caller();
         let only = proc.only_strangers_since(since, |pid, stat| {
@@ -327,8 +328,14 @@ impl Kin {
             // An orphan of a member looks like any child of the process that it was given to. A member
             // can also make its child one of its own parent (clone(2) `CLONE_PARENT`).
             let place = (stat.session, stat.group);
-            let may_be_orphan =
-                reapers.contains(&parent) || (parent == caller && self.places.contains(&place));
+            // The init of a PID namespace that a member entered (setns(2)) is given its orphans there.
+            let may_be_adopted_below = || match proc.process(pid).may_be_adopted_below(stat) {
+                Err(e) if proc::is_absent(&e) => Ok(true),
+                told => told,
+            };
+            let may_be_orphan = reapers.contains(&parent)
+                || (parent == caller && self.places.contains(&place))
+                || (has_gone && may_be_adopted_below()?);
             Ok(!may_be_orphan && !members.contains(&parent) && !self.holds(stat))
         });
         match only {
