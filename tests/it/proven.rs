@@ -680,11 +680,16 @@ fn an_orphan_in_a_strangers_namespace_is_no_exact_kill() {
         victim.all_gone();
     }
     // A child enters it only when it gets the first signal.
-    let leave = "setsid sleep 61 >/dev/null 2>&1 &";
-    let handler = format!("nsenter --target {} --pid sh -c \"{leave}\"; exit", init[0]);
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("leave");
+    // It ends once the daemon has left the session.
+    let leave = "{ setsid sh -c 'echo; exec sleep 61 >/dev/null 2>&1' & } | read line";
+    std::fs::write(&script, leave).unwrap();
+    let (init, script) = (init[0], script.display());
+    let handler = format!("nsenter --target {init} --pid sh {script}; exit");
     let mut shell = shell_with_handler(&handler);
     let ended = Kill::graceful().children();
-    let heirs = descendant_pids(init[0]).unwrap();
+    let heirs = descendant_pids(init).unwrap();
     assert!(heirs.iter().any(|&pid| states(pid) != ['Z']));
     assert!(!ended.is_ok_and(|report| report.coverage() == Coverage::Exact));
     shell.wait().unwrap();
