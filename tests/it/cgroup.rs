@@ -468,5 +468,6 @@ fn a_cgroup_is_killed_without_time_to_verify() {
         let kinds = [ErrorKind::Survivors, ErrorKind::Unproven];
         assert!(kinds.contains(&error.kind()), "{error}");
     }
-    assert!(!cgroup.is_populated());
+    // A process closes its files before it leaves the cgroup.
+    eventually("an empty cgroup", || !cgroup.is_populated());
 }
