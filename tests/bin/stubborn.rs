@@ -708,16 +708,19 @@ fn heir(how: &str) {
         fork(libc::CLONE_PARENT, false);
     }
     extern "C" fn late(_: libc::c_int) {
+        let mut pipe = [0; 2];
         // SAFETY: as above. poll(2) gets no descriptor, and only waits.
         unsafe {
             libc::poll(std::ptr::null_mut(), 0, 100);
+            libc::pipe(pipe.as_mut_ptr());
             if libc::fork() == 0 {
                 libc::signal(libc::SIGTERM, libc::SIG_IGN);
                 libc::setsid();
+                libc::write(1, c"heir\n".as_ptr().cast(), 5);
+                libc::write(pipe[1], c"".as_ptr().cast(), 1);
                 idle();
             }
-            libc::poll(std::ptr::null_mut(), 0, 50);
-            libc::write(1, c"heir\n".as_ptr().cast(), 5);
+            libc::read(pipe[0], [0_u8].as_mut_ptr().cast(), 1);
             libc::_exit(0);
         }
     }

@@ -647,6 +647,7 @@ fn an_orphan_that_another_subreaper_is_given_is_no_exact_kill() {
 /// This one is a stranger's.
 #[test]
 fn an_orphan_in_a_strangers_namespace_is_no_exact_kill() {
+    const TRIES: u32 = 5;
     let name = "an_orphan_in_a_strangers_namespace_is_no_exact_kill";
     if !is_root(name) || !alone!(an_orphan_in_a_strangers_namespace_is_no_exact_kill in OWN_PIDS) {
         return;
@@ -662,9 +663,14 @@ fn an_orphan_in_a_strangers_namespace_is_no_exact_kill() {
         !init.is_empty()
     });
     adopt_orphans().unwrap();
-    let ways: [fn(Kill, u32) -> process_kill::Result<Report>; 2] =
-        [|kill, root| kill.tree(root), |kill, _| kill.children()];
-    for kill in ways {
+    // Beside a busy machine's other work an heir may be found and killed. One must not be.
+    let is_left = |ended: process_kill::Result<Report>| {
+        let heirs = descendant_pids(init[0]).unwrap();
+        let is_alive = heirs.iter().any(|&pid| states(pid) != ['Z']);
+        assert!(!is_alive || !ended.is_ok_and(|report| report.coverage() == Coverage::Exact));
+        is_alive
+    };
+    let entered = |kill: fn(Kill, u32) -> process_kill::Result<Report>| {
         let mut enter = Command::new("nsenter");
         enter.args(["--target", &init[0].to_string(), "--pid"]);
         enter.arg(env!("CARGO_BIN_EXE_stubborn"));
@@ -672,27 +678,27 @@ fn an_orphan_in_a_strangers_namespace_is_no_exact_kill() {
         let mut victim = Victim::spawn(enter);
         let ended = kill(Kill::graceful(), victim.pid());
         assert_eq!(victim.line(), "heir");
-        let heirs = descendant_pids(init[0]).unwrap();
-        let is_alive = heirs.iter().any(|&pid| states(pid) != ['Z']);
-        assert!(is_alive);
-        assert!(!ended.is_ok_and(|report| report.coverage() == Coverage::Exact));
+        let is_alive = is_left(ended);
         victim.let_go();
         victim.all_gone();
-    }
+        is_alive
+    };
+    assert!((0..TRIES).any(|_| entered(|kill, root| kill.tree(root))));
+    assert!((0..TRIES).any(|_| entered(|kill, _| kill.children())));
     // A child enters it only when it gets the first signal.
     let dir = tempfile::tempdir().unwrap();
     let script = dir.path().join("leave");
     // It ends once the daemon has left the session.
     let leave = "{ setsid sh -c 'echo; exec sleep 61 >/dev/null 2>&1' & } | read line";
     std::fs::write(&script, leave).unwrap();
-    let (init, script) = (init[0], script.display());
-    let handler = format!("nsenter --target {init} --pid sh {script}; exit");
-    let mut shell = shell_with_handler(&handler);
-    let ended = Kill::graceful().children();
-    let heirs = descendant_pids(init).unwrap();
-    assert!(heirs.iter().any(|&pid| states(pid) != ['Z']));
-    assert!(!ended.is_ok_and(|report| report.coverage() == Coverage::Exact));
-    shell.wait().unwrap();
+    let enter = format!("nsenter --target {} --pid sh {}", init[0], script.display());
+    let entering = || {
+        let mut shell = shell_with_handler(&format!("{enter}; exit"));
+        let ended = Kill::graceful().children();
+        shell.wait().unwrap();
+        is_left(ended)
+    };
+    assert!((0..TRIES).any(|_| entering()));
 }
 
 /// All numbers are given out while a call waits. The fork counter then shows less than the number of an
