@@ -93,6 +93,9 @@ fn two_lives() -> Result<()> {
     }
     first.kill()?;
     println!("first life: {}", first.wait()?);
+    // As if it had died while it wrote the line of one more worker.
+    let mut torn = File::options().append(true).open(&pid_file)?;
+    torn.write_all(b"4711:12")?;
     // The second life begins as the first did.
     end_former_life(&pid_file)
 }
