@@ -19,8 +19,8 @@ pub enum ErrorKind {
     Survivors,
     /// Every target that was found is gone, but it is not proven that all were found. New ones kept
     /// coming until the deadline, or some cannot be seen, or a process is left that may be the child
-    /// of a target or a stranger's ([`Error::left_alone`]), or that
-    /// [`Kill::at_most`](super::Kill::at_most) saved. See [`Error::report`].
+    /// of a target or a stranger's, or that [`Kill::at_most`](super::Kill::at_most) saved. See
+    /// [`Error::left_alone`] and [`Error::report`].
     ///
     /// Do not just kill a tree again: its root is gone, so the second call finds nothing, and is `Ok`.
     Unproven,
@@ -121,7 +121,7 @@ impl Error {
     }
 
     /// Live processes that were left alone, because they may be the children of targets or a stranger's,
-    /// or because of [`Kill::at_most`](super::Kill::at_most). They are a cause of
+    /// or because of [`Kill::at_most`](super::Kill::at_most); ascending. They are a cause of
     /// [`ErrorKind::Unproven`], and can be there for [`ErrorKind::Survivors`]. If you know that one is
     /// yours, end it by its [identity](Survivor::id) with [`Kill::trees`](super::Kill::trees).
     #[must_use]

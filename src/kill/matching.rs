@@ -312,7 +312,7 @@ impl<M: Seek> Search<M> {
     fn has_left(&self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<bool> {
         match M::WITH_DESCENDANTS {
             _ if !self.saved.is_empty() => {
-                targets.leave_alone(self.saved.iter().copied().collect());
+                targets.leave_alone(self.saved.iter().copied());
                 Ok(true)
             }
             true => retry(deadline, || {

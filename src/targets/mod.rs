@@ -56,7 +56,7 @@ pub(crate) struct Targets<'w> {
     has_missed: bool,
     /// Until when a target that cannot be held is tried again; `None`: all could be held.
     retry_by: Option<Deadline>,
-    /// Processes that were left alone because they may be strangers.
+    /// Processes that were left alone, though they may be targets.
     left_alone: Vec<Pid>,
     /// How many processes may be hit that were there before the first signal. `None`: any number, or
     /// they are not counted yet.
@@ -253,9 +253,10 @@ impl<'w> Targets<'w> {
         }
     }
 
-    /// Notes for the error that these are left alone, though they may be targets.
-    pub(crate) fn leave_alone(&mut self, pids: Vec<Pid>) {
-        self.left_alone = pids;
+    /// Notes for the error that these are left alone.
+    pub(crate) fn leave_alone(&mut self, pids: impl IntoIterator<Item = Pid>) {
+        self.left_alone = pids.into_iter().collect();
+        self.left_alone.sort_unstable();
     }
 
     fn push(&mut self, number: u32, state: State) {
