@@ -33,19 +33,17 @@
 //! and is `Ok`. [`Error::left_alone`](super::super::Error::left_alone) names the orphans that were seen.
 //! If you know that they are yours, end them by their identities. If the tree had a group of its own,
 //! [`Kill::jobs`](super::super::Kill::jobs) ends what is left in it, and a variable in the environment
-//! finds them too ([`crashes`](super::crashes)):
+//! finds them too ([`crashes`](super::crashes)). This is still no proof that there were no others:
 //!
 //! ```no_run
 //! use process_kill::{Kill, ProcessId, Survivor};
 //!
 //! # fn kill(agent: u32) -> process_kill::Result<()> {
 //! if let Err(error) = Kill::graceful().tree(agent) {
-//!     let orphans: Vec<ProcessId> = error.left_alone().iter().filter_map(Survivor::id).collect();
-//!     if orphans.is_empty() {
-//!         return Err(error);
-//!     }
 //!     // On this machine nothing else starts processes in the agent's group.
+//!     let orphans: Vec<ProcessId> = error.left_alone().iter().filter_map(Survivor::id).collect();
 //!     Kill::now().trees(&orphans)?;
+//!     return Err(error); // survivors, or orphans that were not seen, may be left
 //! }
 //! # Ok(())
 //! # }
