@@ -44,7 +44,8 @@ pub enum ErrorKind {
 /// `Display` names the first ten survivors with pid, name and reason, and how many more there are. It
 /// does not repeat its `source()`: a log needs both. `Debug` is that text and the source, because
 /// `unwrap` and a `main` that returns the error print `Debug`. `{:#?}` shows the survivors and the
-/// report field by field.
+/// report field by field. If the calling thread had no processor most of the time, the text says so; see
+/// [`guide::survivors`](super::guide::survivors).
 ///
 /// ```
 /// use process_kill::{ErrorKind, Kill, Reason};
@@ -63,6 +64,8 @@ pub struct Error(Box<Inner>);
 struct Inner {
     what: What,
     left_alone: Vec<Survivor>,
+    /// How long the calling thread waited for a processor while it killed a tree, if that is known.
+    starved: Option<Duration>,
     /// What another module has attached, as `child` attaches its output.
     more: Option<Box<dyn Any + Send + Sync>>,
 }
@@ -192,12 +195,18 @@ impl Error {
         Error(Box::new(Inner {
             what,
             left_alone: Vec::new(),
+            starved: None,
             more: None,
         }))
     }
 
     pub(crate) fn with_left_alone(mut self, left_alone: Vec<Survivor>) -> Error {
         self.0.left_alone = left_alone;
+        self
+    }
+
+    pub(crate) fn with_starved(mut self, starved: Option<Duration>) -> Error {
+        self.0.starved = starved;
         self
     }
 
@@ -213,6 +222,26 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_what(f)?;
+        match self.starved() {
+            Some(time) => {
+                let time = time.as_secs_f64();
+                write!(f, "; the calling thread waited {time:.1} s for a processor")
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error {
+    /// How long the calling thread had no processor, if that was most of the time of the call.
+    fn starved(&self) -> Option<Duration> {
+        const LEAST: Duration = Duration::from_millis(100);
+        let most = self.report()?.elapsed() / 2;
+        self.0.starved.filter(|&time| time > most.max(LEAST))
+    }
+
+    fn fmt_what(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.what {
             What::Survivors {
                 survivors,

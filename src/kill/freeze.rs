@@ -60,6 +60,7 @@ pub(super) fn freeze(
     since: Newest,
     deadline: Deadline,
 ) -> Result<Proof> {
+    targets.begin_freeze();
     stop_seen(targets, deadline)?;
     let mut quiet = 0;
     // The members that were in state D in the latest whole pass, if it was quiet but for them.

@@ -4,11 +4,12 @@
 //! even if its leader is dead.
 
 use std::io;
+use std::time::Duration;
 
 use super::super::sys::Pid;
 use super::dir::ProcessDir;
 use super::stat::{Stat, Stillness, whole};
-use super::{field, malformed, number};
+use super::{Proc, field, malformed, number};
 
 /// A process at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,18 @@ impl Seen {
         group: 0,
         threads: 0,
     };
+}
+
+impl Proc {
+    /// How long the calling thread has been ready to run and had no processor. `None`: the kernel does
+    /// not tell (`CONFIG_SCHED_INFO`).
+    pub(crate) fn waited_for_processor(&self) -> Option<Duration> {
+        let mut buf = Vec::new();
+        let path = format_args!("thread-self/schedstat");
+        self.load(self.base(), path, &mut buf).ok()?;
+        let nanoseconds = buf.split(|&b| b == b' ').nth(1)?;
+        Some(Duration::from_nanos(number(nanoseconds)?))
+    }
 }
 
 impl ProcessDir<'_> {

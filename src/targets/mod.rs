@@ -65,6 +65,9 @@ pub(crate) struct Targets<'w> {
     sent: Option<Duration>,
     /// When SIGKILL was first sent.
     killed: Option<Instant>,
+    /// How long this thread had waited for a processor when the freeze began; `None`: there was no
+    /// freeze, or the kernel does not tell.
+    waited: Option<Duration>,
     wait: Box<dyn Wait + 'w>,
 }
 
@@ -128,6 +131,7 @@ impl<'w> Targets<'w> {
             most: None,
             sent: None,
             killed: None,
+            waited: None,
             wait: Box::new(wait),
         }
     }

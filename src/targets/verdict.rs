@@ -137,11 +137,30 @@ impl Targets<'_> {
             (true, false) => Error::unproven(report),
             (false, is_complete) => Error::survived(survivors, report, killed, is_complete),
         };
+        let error = error.with_starved(self.starved());
         let left_alone = std::mem::take(&mut self.left_alone);
         let see = |pid: Pid| looks.see(pid.get(), None, &mut self.proc);
         let left_alone = left_alone.into_iter().map(see);
         // One without a state has ended since.
         Err(error.with_left_alone(left_alone.filter(|seen| seen.state.is_some()).collect()))
+    }
+
+    /// Notes that a freeze begins.
+    pub(crate) fn begin_freeze(&mut self) {
+        if self.waited.is_none() {
+            self.waited = self.waited_for_processor();
+        }
+    }
+
+    /// How long this thread had no processor since the freeze began. A tree that forks without pause
+    /// can take almost all of its time.
+    fn starved(&mut self) -> Option<Duration> {
+        let before = self.waited?;
+        self.waited_for_processor()?.checked_sub(before)
+    }
+
+    fn waited_for_processor(&mut self) -> Option<Duration> {
+        self.proc.get()?.waited_for_processor()
     }
 
     /// `None`: the target is gone.

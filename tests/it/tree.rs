@@ -71,6 +71,21 @@ pub fn unmoved<T: Send>(pids: &[u32], f: impl FnOnce() -> T + Send) -> T {
 }
 
 /// This has enough time for a machine that is busy.
+/// Binds this thread, and what it starts, to one processor.
+fn on_one_processor() {
+    // SAFETY: a set of bits; all zero is the empty set.
+    let mut processors: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: reads and writes the set of this thread.
+    unsafe {
+        let size = size_of_val(&processors);
+        assert_eq!(libc::sched_getaffinity(0, size, &mut processors), 0);
+        let first = (0..size * 8).find(|&n| libc::CPU_ISSET(n, &processors));
+        libc::CPU_ZERO(&mut processors);
+        libc::CPU_SET(first.unwrap(), &mut processors);
+        assert_eq!(libc::sched_setaffinity(0, size, &processors), 0);
+    }
+}
+
 fn now() -> Kill {
     Kill::now().verify_within(PATIENCE)
 }
@@ -243,8 +258,10 @@ fn a_storm_is_killed_in_every_run() {
     if !alone!(a_storm_is_killed_in_every_run in OWN_PIDS) {
         return;
     }
+    // The more they are, the less of the processor is left for this program.
+    let spec = format!("storm={}", 200 / SLOWNESS);
     for _ in 0..runs(5) {
-        let mut victim = Victim::start("storm=200");
+        let mut victim = Victim::start(&spec);
         assert_eq!(victim.line(), "storming");
         let kill = now();
         kill.tree(victim.pid()).unwrap();
@@ -273,6 +290,30 @@ fn a_walk_that_cannot_be_closed_in_time_says_so() {
         victim.let_go();
         victim.all_gone();
     }
+}
+
+/// The caller shares one processor with busy strangers that weigh far more than it does.
+#[test]
+fn a_caller_that_gets_no_processor_says_so() {
+    if !alone!(a_caller_that_gets_no_processor_says_so in OWN_PIDS) {
+        return;
+    }
+    if !std::path::Path::new("/proc/thread-self/schedstat").exists() {
+        eprintln!("skipped: this kernel does not tell who waits for a processor");
+        return;
+    }
+    on_one_processor();
+    let mut victim = Victim::start("jobs=200");
+    let busy: Vec<Victim> = (0..8).map(|_| Victim::start("spin")).collect();
+    // SAFETY: lowers the priority of this thread.
+    let lowered = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+    assert_eq!(lowered, 0);
+    let error = Kill::now().verify_within(Duration::ZERO).tree(victim.pid());
+    let error = error.unwrap_err().to_string();
+    drop(busy);
+    assert!(error.ends_with(" s for a processor"), "{error}");
+    victim.let_go();
+    victim.all_gone();
 }
 
 #[test]
