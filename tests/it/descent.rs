@@ -9,7 +9,7 @@ use process_kill::{
     processes_where,
 };
 
-use super::fixture::{OWN_PIDS, Victim, alone, eventually, is_root, states, stubborn};
+use super::fixture::{OWN_PIDS, SLOWNESS, Victim, alone, eventually, is_root, states, stubborn};
 
 /// Fields 4 and 20 of /proc/PID/stat: parent and number of threads.
 fn parent_and_threads(pid: u32) -> Option<(u32, usize)> {
@@ -207,7 +207,7 @@ fn who_executes_a_program_by_a_thread_is_no_less_there() {
 /// One scan waits no longer than 50 ms in all for processes in execve(2). On a busy machine that can be
 /// too short, and another scan finds them.
 fn are_found(pids: &BTreeSet<u32>, round: u32, find: impl Fn() -> Vec<u32>) {
-    const SCANS: u32 = 5;
+    const SCANS: u32 = 5 * SLOWNESS;
     let mut found = BTreeSet::new();
     for _ in 0..SCANS {
         found = BTreeSet::from_iter(find());
@@ -233,7 +233,7 @@ fn who_executes_a_program_by_a_thread_keeps_its_command_line() {
     };
     let victims: Vec<Victim> = (0..6).map(start).collect();
     let pids: BTreeSet<u32> = victims.iter().map(Victim::pid).collect();
-    for round in 0..2500 {
+    for round in 0..2500 / SLOWNESS {
         // In a new /proc, the kernel looks up every process again. It does not always find the
         // process that will last.
         let none: Option<&str> = None;
