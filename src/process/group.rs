@@ -3,6 +3,7 @@
 //! | the leader, at the start | the group is named by | the number went to another process if |
 //! |---|---|---|
 //! | has its number | a pidfd of the leader | the leader is reaped and the number is in use |
+//! | was reaped, and no member is left | nothing: it is empty for good | |
 //! | was reaped | a file that the group owns | the group has no member |
 //! | was reaped, before Linux 5.12 or no room | its number, while a member is left | the number is in use |
 //! | has its number, no pidfds or no room | its number, and the leader's start time | the start time differs |
@@ -39,9 +40,22 @@ enum Leader {
     /// It was reaped before. No process can get its number while the group has members. The group is
     /// the owner of the file (fcntl(2) `F_SETOWN`); `None`: no file could be opened for it.
     Reaped(Option<OwnedFd>),
+    /// It was reaped before, and the group had no member. A later group of this number is another one.
+    Empty,
     /// It has its number, and there are no pidfds, or no descriptor for one. `None`: its start time
     /// could not be read.
     Unheld(Option<u64>),
+}
+
+impl Leader {
+    /// No process had the number. `open` opens a file for the group.
+    fn without_number(pgid: Pid, open: impl FnOnce(Pid) -> Option<OwnedFd>) -> Leader {
+        let file = open(pgid);
+        match is_group(pgid) {
+            true => Leader::Reaped(file),
+            false => Leader::Empty,
+        }
+    }
 }
 
 impl ProcessGroup {
@@ -53,7 +67,7 @@ impl ProcessGroup {
                     && !was_reaped(fd.as_fd()),
                 fd,
             },
-            Opened::Nobody | Opened::Thread => Leader::Reaped(file_of_group(pgid)),
+            Opened::Nobody | Opened::Thread => Leader::without_number(pgid, file_of_group),
             Opened::NoRoom(e) => return Err(e),
             Opened::Unsupported => return ProcessGroup::open_unheld(pgid),
         };
@@ -63,7 +77,7 @@ impl ProcessGroup {
     /// As [`ProcessGroup::open`], and keeps no descriptor.
     pub(crate) fn open_unheld(pgid: Pid) -> io::Result<ProcessGroup> {
         let leader = match is_nobody(pgid) {
-            true => Leader::Reaped(None),
+            true => Leader::without_number(pgid, |_| None),
             false => Leader::Unheld(start_time_of(pgid)),
         };
         Ok(ProcessGroup { pgid, leader })
@@ -74,7 +88,7 @@ impl ProcessGroup {
     pub(crate) fn was_replaced(&self) -> bool {
         match &self.leader {
             Leader::Held { fd, .. } => was_reaped(fd.as_fd()) && !is_nobody(self.pgid),
-            Leader::Reaped(_) => !is_nobody(self.pgid),
+            Leader::Reaped(_) | Leader::Empty => !is_nobody(self.pgid),
             Leader::Unheld(then) => {
                 let times = then.zip(start_time_of(self.pgid));
                 times.is_some_and(|(then, now)| then != now)
@@ -107,6 +121,7 @@ impl ProcessGroup {
                 }
             }
             Leader::Reaped(None) => {}
+            Leader::Empty => return Some(false),
             Leader::Unheld(_) if self.has_leader() => return Some(true),
             Leader::Unheld(_) => {}
         }
@@ -117,7 +132,7 @@ impl ProcessGroup {
     pub(crate) fn has_leader(&self) -> bool {
         match &self.leader {
             Leader::Held { fd, .. } => !was_reaped(fd.as_fd()),
-            Leader::Reaped(_) => false,
+            Leader::Reaped(_) | Leader::Empty => false,
             Leader::Unheld(then) => then.is_some() && *then == start_time_of(self.pgid),
         }
     }
@@ -146,6 +161,7 @@ impl ProcessGroup {
                     sent => sent,
                 }
             }
+            Leader::Empty => return Ok(false),
             Leader::Reaped(_) if self.has_number() == Some(false) => return Ok(false),
             Leader::Reaped(_) | Leader::Unheld(_) => sys::kill_group(self.pgid, signal),
         };

@@ -178,6 +178,33 @@ fn a_group_that_has_the_number_of_a_root_is_not_hit() {
     is_not_hit("{ } { { } exit }", true, gone_alone);
 }
 
+/// The number is given to a daemon after it was listed: its leader exits and is reaped.
+#[test]
+fn a_group_that_was_listed_while_it_was_empty_stays_empty() {
+    if !is_root("a_group_that_was_listed_while_it_was_empty_stays_empty")
+        || !alone!(a_group_that_was_listed_while_it_was_empty_stays_empty in OWN_PIDS)
+    {
+        return;
+    }
+    let mut old = Victim::start("");
+    let number = old.pid();
+    old.child().kill().unwrap();
+    old.child().wait().unwrap();
+    let registry = Registry::new();
+    let ticket = registry.add_group(number).unwrap();
+    let mut command = stubborn("{ } exit");
+    command.process_group(0);
+    let mut daemon = start_as(number, command);
+    daemon.child().wait().unwrap();
+    let live = living(&daemon, 1);
+    unmoved(&live, || {
+        assert!(registry.kill_all(&patient()).unwrap().is_empty())
+    });
+    drop(ticket);
+    daemon.let_go();
+    daemon.all_gone();
+}
+
 #[test]
 fn a_session_that_has_the_number_of_a_root_is_not_hit() {
     if !is_root("a_session_that_has_the_number_of_a_root_is_not_hit")
