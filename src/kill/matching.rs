@@ -378,6 +378,8 @@ impl<M: Seek> Search<M> {
 }
 
 impl<M: Seek> Selection for Search<M> {
+    const KEEPS_LIMIT: bool = true;
+
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
         self.since = freeze::newest(targets)?;
         self.search(targets)?;

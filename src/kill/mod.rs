@@ -109,10 +109,11 @@ impl Kill {
     /// that are forked after the first signal or stop.
     ///
     /// `at_most(0)` is a dry run: the error lists what would be hit, with names, and nothing is sent or
-    /// stopped. `Ok` says that nothing was found.
+    /// stopped. `Ok` says that nothing was found. Processes that fork and exit at once may be missed.
     ///
-    /// A process that was there before the first signal can begin to match a search later. It is left
-    /// alone if it is one too many, and the result is `Unproven`.
+    /// A process that was there before the first signal can begin to match a search later, or to listen
+    /// on the port. It is left alone if it is one too many, and the result is `Unproven`. Groups and
+    /// cgroups are killed as wholes, so who joins one after the count is killed with it.
     ///
     /// ```
     /// # use process_kill::{ErrorKind, Kill};
@@ -208,13 +209,21 @@ impl Kill {
     }
 
     /// The one escalation: first signal, grace, SIGKILL, verify.
-    fn escalate(&self, selection: &mut impl Selection, targets: &mut Targets<'_>) -> Result<Proof> {
+    fn escalate<S: Selection>(
+        &self,
+        selection: &mut S,
+        targets: &mut Targets<'_>,
+    ) -> Result<Proof> {
         self.check()?;
         selection.start(targets)?;
         if self.most < usize::MAX {
             let found = selection.find(targets, Deadline::after(SEARCH))?;
             self.check_count(targets, found)?;
             targets.limit(self.most);
+            if self.most == 0 && !S::KEEPS_LIMIT {
+                // Nothing was found, and what `kill` would find it would kill.
+                return Ok(Proof::BEST_EFFORT);
+            }
         }
         if !self.grace.is_zero() && self.first != SIGKILL {
             self.give_grace(selection, targets)?;
@@ -303,6 +312,9 @@ impl Found {
 
 /// What will be killed: how its members are found and killed.
 trait Selection {
+    /// `kill` sends nothing to more than the limit, also if it finds more than `find` did.
+    const KEEPS_LIMIT: bool = false;
+
     /// Adds the targets that were named.
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()>;
 
@@ -325,6 +337,8 @@ trait Selection {
 struct Named<'a, I: Iterator<Item = (u32, Option<&'a ProcessId>)>>(I);
 
 impl<'a, I: Iterator<Item = (u32, Option<&'a ProcessId>)>> Selection for Named<'a, I> {
+    const KEEPS_LIMIT: bool = true;
+
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
         targets.add_named(&mut self.0);
         Ok(())

@@ -1,5 +1,6 @@
 //! The blast radius: if a search finds more than expected, nothing is sent.
 
+use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 use process_kill::{
@@ -9,7 +10,8 @@ use process_kill::{
 use super::aim::{at, group, naming, of, sorted, ways};
 use super::cgroup::Cgroup;
 use super::fixture::{
-    OWN_PIDS, Victim, alone, eventually, is_root, outcomes, patient, reasons, states,
+    OWN_PIDS, Victim, alone, eventually, is_root, outcomes, patient, reasons, runs, states,
+    stubborn,
 };
 use super::tree::unmoved;
 
@@ -144,6 +146,37 @@ fn the_gone_do_not_count_against_the_limit() {
     let report = patient().at_most(2).tree(family.pid()).unwrap();
     assert_eq!(report.pids(Outcome::Killed).len(), 2);
     dead.all_gone();
+}
+
+/// A link of the chain may be gone before it can be held. Then none is counted.
+#[test]
+fn a_dry_run_sends_nothing_to_a_chain_of_forks() {
+    if !alone!(a_dry_run_sends_nothing_to_a_chain_of_forks in OWN_PIDS) {
+        return;
+    }
+    let ways: [fn(&Kill, u32) -> process_kill::Result<Report>; 3] = [
+        |kill, root| kill.groups(&[root]),
+        |kill, root| kill.jobs(&[root]),
+        |kill, root| kill.tree(root),
+    ];
+    for kill in ways {
+        for how in [patient(), Kill::graceful()] {
+            for _ in 0..runs(100) {
+                let mut chain = stubborn("leapfrog=stay");
+                chain.process_group(0);
+                let mut chain = Victim::spawn(chain);
+                match kill(&how.clone().at_most(0), chain.pid()) {
+                    Ok(report) => {
+                        assert_eq!(report.pids(Outcome::Killed), []);
+                        assert!(!chain.is_all_gone(Duration::from_millis(50)));
+                    }
+                    Err(e) => assert_eq!(e.kind(), ErrorKind::TooMany, "{e}"),
+                }
+                chain.let_go();
+                chain.all_gone();
+            }
+        }
+    }
 }
 
 /// A process that was there from the start, and begins to match after the matches were counted.
