@@ -120,9 +120,6 @@ struct Search<M> {
     trees: Proof,
     /// A process was listed and could not be looked at.
     passed_over: bool,
-    /// Processes that were left alone because of `at_most`: they were there before the first signal, and
-    /// began to match when the limit was reached.
-    saved: HashSet<Pid>,
 }
 
 /// What is looked for.
@@ -206,7 +203,6 @@ impl<M: Seek> Search<M> {
             since: Newest::UNKNOWN,
             trees: Proof::EXACT,
             passed_over: false,
-            saved: HashSet::new(),
         }
     }
 
@@ -235,15 +231,8 @@ impl<M: Seek> Search<M> {
             }
             // The number may have gone to another process since, so the held process must match
             // too.
-            let full = targets.full_since();
-            let added = targets.add_found(pid, |stat, proc| {
-                let is_match = self.seek.matches(pid, proc)? == Match::Yes;
-                let is_too_many = full.is_some_and(|sent| !stat.may_have_started_since(sent));
-                if is_match && is_too_many {
-                    self.saved.insert(pid);
-                }
-                Ok(is_match && !is_too_many)
-            })?;
+            let matches = |proc: &Proc| Ok(self.seek.matches(pid, proc)? == Match::Yes);
+            let added = targets.add_match(pid, matches)?;
             is_new |= added == Added::New;
             self.met_newcomer |= self.is_newcomer(pid, added, targets);
         }
@@ -311,10 +300,7 @@ impl<M: Seek> Search<M> {
     /// Whether a process may be left that was found, or that is an orphan of one.
     fn has_left(&self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<bool> {
         match M::WITH_DESCENDANTS {
-            _ if !self.saved.is_empty() => {
-                targets.leave_alone(self.saved.iter().copied());
-                Ok(true)
-            }
+            _ if targets.has_saved() => Ok(true),
             true => retry(deadline, || {
                 self.kin.may_have_missed(targets, self.since, deadline)
             }),

@@ -65,6 +65,27 @@ impl Targets<'_> {
         Ok(Added::New)
     }
 
+    /// As [`Targets::add_found`], for a search. A process that was there before the first signal, and
+    /// began to match when the limit was reached, is left alone.
+    pub(crate) fn add_match(
+        &mut self,
+        pid: Pid,
+        matches: impl FnOnce(&Proc) -> io::Result<bool>,
+    ) -> Result<Added> {
+        let full = self.full_since();
+        let mut is_saved = false;
+        let added = self.add_found(pid, |stat, proc| {
+            let is_match = matches(proc)?;
+            is_saved = is_match && full.is_some_and(|sent| !stat.may_have_started_since(sent));
+            Ok(is_match && !is_saved)
+        })?;
+        if is_saved {
+            self.saved.push(pid);
+            return Ok(Added::Known);
+        }
+        Ok(added)
+    }
+
     /// Adds a child that was listed under its parent's number. [`Targets::is_still`] says whether
     /// the list was the parent's.
     pub(crate) fn add_child(&mut self, parent: Pid, child: Pid) -> Result<Added> {

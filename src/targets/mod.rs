@@ -58,6 +58,8 @@ pub(crate) struct Targets<'w> {
     retry_by: Option<Deadline>,
     /// Processes that were left alone, though they may be targets.
     left_alone: Vec<Pid>,
+    /// Processes that were left alone because of `at_most`.
+    saved: Vec<Pid>,
     /// How many processes may be hit that were there before the first signal. `None`: any number, or
     /// they are not counted yet.
     most: Option<usize>,
@@ -128,6 +130,7 @@ impl<'w> Targets<'w> {
             has_missed: false,
             retry_by: None,
             left_alone: Vec::new(),
+            saved: Vec::new(),
             most: None,
             sent: None,
             killed: None,
@@ -260,7 +263,6 @@ impl<'w> Targets<'w> {
     /// Notes for the error that these are left alone.
     pub(crate) fn leave_alone(&mut self, pids: impl IntoIterator<Item = Pid>) {
         self.left_alone = pids.into_iter().collect();
-        self.left_alone.sort_unstable();
     }
 
     fn push(&mut self, number: u32, state: State) {
@@ -313,6 +315,11 @@ impl<'w> Targets<'w> {
         let most = self.most?;
         self.sent
             .filter(|_| self.targets.iter().filter(is_hit).count() >= most)
+    }
+
+    /// Whether a process was left alone because of the limit.
+    pub(crate) fn has_saved(&self) -> bool {
+        !self.saved.is_empty()
     }
 
     /// The limit, if more were found before anything was sent.

@@ -138,7 +138,10 @@ impl Targets<'_> {
             (false, is_complete) => Error::survived(survivors, report, killed, is_complete),
         };
         let error = error.with_starved(self.starved());
-        let left_alone = std::mem::take(&mut self.left_alone);
+        let mut left_alone = std::mem::take(&mut self.left_alone);
+        left_alone.append(&mut self.saved);
+        left_alone.sort_unstable();
+        left_alone.dedup();
         let see = |pid: Pid| looks.see(pid.get(), None, &mut self.proc);
         let left_alone = left_alone.into_iter().map(see);
         // One without a state has ended since.

@@ -142,7 +142,7 @@ fn main() {
             "reuse" => reuse(value.parse().unwrap(), &mut said),
             "exit" | "stop" | "spin" | "leader-exits" | "churn" | "shed" | "execs" | "trace"
             | "storm" | "leapfrog" | "pair" | "partner" | "vfork" | "let-go" | "stuck-init"
-            | "follow" => {
+            | "follow" | "standby" => {
                 after.push(word);
             }
             "respawn{" => {
@@ -191,6 +191,10 @@ fn main() {
             ("held-fork", "shared") => {}
             ("held-fork", _) => drop(idle_child()),
             ("follow", _) => follow(job.unwrap()),
+            ("standby", port) => {
+                let address = ("127.0.0.1", port.parse().unwrap());
+                std::thread::spawn(move || standby(address));
+            }
             ("let-go", pid) => let_go(pid.parse().unwrap()),
             ("stuck-init", how) => stuck_init(how == "leaderless"),
             ("churn", threads) => {
@@ -370,6 +374,16 @@ fn storm(most: u32) {
         }
     }
     exit(0);
+}
+
+/// Listens as soon as the address is free.
+fn standby(address: (&str, u16)) {
+    loop {
+        if let Ok(listener) = TcpListener::bind(address) {
+            std::mem::forget(listener);
+            return;
+        }
+    }
 }
 
 /// Forks and exits without pause, so each process is gone before it is seen. Each one makes a

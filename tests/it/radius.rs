@@ -221,3 +221,33 @@ fn one_that_matches_later_is_not_hit_beyond_the_limit() {
         first.all_gone();
     }
 }
+
+/// A process that was there from the start, and listens when the first one has ended.
+#[test]
+fn one_that_listens_later_is_not_hit_beyond_the_limit() {
+    if !alone!(one_that_listens_later_is_not_hit_beyond_the_limit in OWN_PIDS) {
+        return;
+    }
+    let mut taken_over = 0;
+    for _ in 0..runs(10) {
+        let server = Victim::start("listen");
+        let port = server.ready[0].1.unwrap();
+        let mut standby = Victim::start(&format!("standby={port}"));
+        let born = of(standby.pid()).start_time();
+        eventually("older than the call", || {
+            of(Victim::start("").pid()).start_time() > born + 1
+        });
+        let killed = unmoved(&[standby.pid()], || Kill::graceful().at_most(1).port(port));
+        match killed {
+            Ok(report) => assert_eq!(report.pids(Outcome::Exited), [server.pid()]),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unproven, "{error}");
+                let left: Vec<u32> = error.left_alone().iter().map(Survivor::pid).collect();
+                assert_eq!(left, [standby.pid()]);
+                taken_over += 1;
+            }
+        }
+        assert!(standby.answers());
+    }
+    assert!(taken_over > 0, "the port was always free for a moment");
+}

@@ -28,7 +28,8 @@ impl Kill {
     ///
     /// # Errors
     /// `Refused`: port 0. `Survivors`: some are not gone; or a process listens that is spared
-    /// (init, the caller, one of its ancestors). `Unproven`: new listeners keep coming. `Io` with a
+    /// (init, the caller, one of its ancestors). `Unproven`: new listeners keep coming, or one was left
+    /// alone because of [`Kill::at_most`]. `Io` with a
     /// source of kind `PermissionDenied`: the owner of a listening socket cannot be seen, and
     /// nothing was sent. `Proc` or `Io`: /proc cannot be used or read, and nothing was sent.
     ///
@@ -63,7 +64,7 @@ impl Listening {
                 targets.add_refused(pid, reason);
                 continue;
             }
-            let added = targets.add_found(pid, |_, proc| holds(&proc.process(pid), &sockets))?;
+            let added = targets.add_match(pid, |proc| holds(&proc.process(pid), &sockets))?;
             is_new |= added != Added::Known;
         }
         Ok(is_new)
@@ -97,6 +98,7 @@ impl Selection for Listening {
             // What still listens is a survivor, or is spared.
             if !retry(deadline, || self.add(targets))? {
                 return match targets.all_live().next() {
+                    _ if targets.has_saved() => Ok(Proof::NONE),
                     None => Ok(Proof::EXACT),
                     Some(_) => Ok(Proof::BEST_EFFORT),
                 };
