@@ -17,10 +17,9 @@
 //! clone3(2) with `set_tid` is not counted: it chooses the number itself (CRIU does that, as root).
 
 use std::io;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::super::sys::{self, FileSystem, Pid};
+use super::super::sys::Pid;
 use super::stat::{Stat, TICK};
 use super::{Proc, field, is_absent, number};
 
@@ -106,7 +105,7 @@ impl Proc {
         /// With fewer numbers than this they begin anew so soon that the counter can show the same
         /// value after a whole lap.
         const FEWEST: u32 = 32768;
-        let mut buf = Vec::with_capacity(128);
+        let mut buf = Vec::new();
         let most = self.most_pids(&mut buf)?;
         if most < FEWEST {
             return Ok(Newest::UNKNOWN);
@@ -174,15 +173,6 @@ impl Proc {
         };
         self.most_pids.set(Some(most));
         Ok(most)
-    }
-
-    fn load_if_procfs(&self, path: &str, buf: &mut Vec<u8>) -> io::Result<bool> {
-        self.with_room(|| {
-            let file = self.base().with_path(format_args!("{path}"), sys::openat)?;
-            buf.clear();
-            sys::read(file.as_fd(), buf)?;
-            Ok(path != "loadavg" || sys::file_system(file.as_fd())? == FileSystem::Proc)
-        })
     }
 
     /// Whether every process that was born since is a stranger and still there, and there were few.

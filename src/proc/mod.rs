@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use super::error::{Error, ErrorKind, Result};
-use super::sys::{self, Metadata, Pid};
+use super::sys::{self, FileSystem, Metadata, Pid};
 
 mod after_exec;
 mod base;
@@ -106,15 +106,12 @@ impl Proc {
     }
 
     /// The number of this boot (/proc/sys/kernel/random/boot_id); `None`: /proc/sys cannot be seen,
-    /// as with the mount option `subset=pid`.
+    /// as with the mount option `subset=pid`, or a container manager has mounted a random number there.
     pub(crate) fn boot_id(&self) -> io::Result<Option<u128>> {
         let mut text = Vec::new();
-        match self.load(
-            self.base(),
-            format_args!("sys/kernel/random/boot_id"),
-            &mut text,
-        ) {
-            Ok(()) => {}
+        match self.load_if_procfs("sys/kernel/random/boot_id", &mut text) {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
             Err(e) if is_absent(&e) => return Ok(None),
             Err(e) => return Err(e),
         }
@@ -202,6 +199,19 @@ impl Proc {
         buf: &mut Vec<u8>,
     ) -> io::Result<()> {
         self.read(base, path, buf, |got, _| got > 0)
+    }
+
+    /// Reads a short file; `Ok(false)`: another file is mounted over it.
+    fn load_if_procfs(&self, path: &str, buf: &mut Vec<u8>) -> io::Result<bool> {
+        const LONGEST: usize = 128;
+        self.with_room(|| {
+            let file = self.base().with_path(format_args!("{path}"), sys::openat)?;
+            buf.clear();
+            buf.reserve(LONGEST);
+            sys::read(file.as_fd(), buf)?;
+            let may_be_masked = matches!(path, "loadavg" | "sys/kernel/random/boot_id");
+            Ok(!may_be_masked || sys::file_system(file.as_fd())? == FileSystem::Proc)
+        })
     }
 
     fn read(

@@ -427,6 +427,36 @@ fn identities_hold_where_proc_shows_processes_only() {
     assert_eq!(ProcessId::of(victim.pid()).unwrap(), None);
 }
 
+/// Container managers mount a file with a random number over that of the boot.
+#[test]
+fn a_masked_boot_is_not_taken_for_another_one() {
+    const OWN_MOUNTS: &[&str] = &["unshare", "--mount"];
+    if !is_root("a_masked_boot_is_not_taken_for_another_one")
+        || !alone!(a_masked_boot_is_not_taken_for_another_one in OWN_MOUNTS)
+    {
+        return;
+    }
+    let mut victim = Victim::start("");
+    let id = ProcessId::of(victim.pid()).unwrap().unwrap();
+    let mask = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(mask.path(), "01234567-89ab-cdef-0123-456789abcdef\n").unwrap();
+    let (none, boot) = (None::<&str>, "/proc/sys/kernel/random/boot_id");
+    mount(Some(mask.path()), boot, none, MsFlags::MS_BIND, none).unwrap();
+    assert_eq!(id.is_gone().unwrap_err().kind(), ErrorKind::Io);
+    for error in [
+        Kill::now().processes(&[id]).unwrap_err(),
+        Kill::now().trees(&[id]).unwrap_err(),
+    ] {
+        assert_eq!(reasons(&error), [(victim.pid(), Reason::Unverifiable)]);
+    }
+    assert!(victim.answers());
+    // Identities that are read from now on agree.
+    let id = ProcessId::of(victim.pid()).unwrap().unwrap();
+    assert!(id.to_string().contains(":-:"));
+    Kill::now().processes(&[id]).unwrap();
+    victim.all_gone();
+}
+
 #[test]
 fn in_a_user_namespace_of_its_own_everything_works() {
     const OWN_USERS: &[&str] = &[
