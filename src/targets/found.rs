@@ -170,9 +170,8 @@ impl Targets<'_> {
             index <= from || Pid::new(target.number).is_some_and(&keep)
         });
         self.latest.clear();
-        for (index, target) in self.targets.iter().enumerate() {
-            self.latest
-                .extend(Pid::new(target.number).map(|pid| (pid, index)));
+        for index in 0..self.targets.len() {
+            self.index(index);
         }
     }
 }

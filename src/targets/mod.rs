@@ -41,7 +41,7 @@ pub(crate) struct Targets<'w> {
     began: Duration,
     proc: MaybeProc,
     targets: Vec<Target>,
-    /// The index of the latest target with a pid.
+    /// The index of the latest target with a pid, one that is held before one that is not.
     latest: HashMap<Pid, usize>,
     /// The targets from this index on were not looked at since they were held, so they may be zombies.
     /// `None`: each is looked at when it is held.
@@ -266,9 +266,6 @@ impl<'w> Targets<'w> {
     }
 
     fn push(&mut self, number: u32, state: State) {
-        if let Some(pid) = Pid::new(number) {
-            self.latest.insert(pid, self.targets.len());
-        }
         self.targets.push(Target {
             number,
             parent: state.parent_when_opened(),
@@ -277,6 +274,20 @@ impl<'w> Targets<'w> {
             was_listed: false,
             is_frozen: false,
         });
+        self.index(self.targets.len() - 1);
+    }
+
+    /// Notes which target a pid means. An identity that is gone or refused may have the pid of one that
+    /// is held.
+    fn index(&mut self, index: usize) {
+        let is_held = |target: &Target| !matches!(target.state, State::Gone(_) | State::Refused(_));
+        let target = &self.targets[index];
+        if let Some(pid) = Pid::new(target.number) {
+            let before = self.latest.get(&pid);
+            if is_held(target) || !before.is_some_and(|&before| is_held(&self.targets[before])) {
+                self.latest.insert(pid, index);
+            }
+        }
     }
 
     /// /proc, with descriptors to read it. Without it no process can be found.

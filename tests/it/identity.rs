@@ -42,6 +42,14 @@ fn altered(id: ProcessId, field: usize, change: impl FnOnce(&str) -> String) -> 
     fields.join(":").parse().unwrap()
 }
 
+/// It is gone, whatever has its pid now.
+pub fn of_another_boot(id: ProcessId) -> ProcessId {
+    altered(id, 3, |boot| match boot.split_at(1) {
+        ("0", rest) => format!("1{rest}"),
+        (_, rest) => format!("0{rest}"),
+    })
+}
+
 fn plus_one(number: &str) -> String {
     (number.parse::<u64>().unwrap() + 1).to_string()
 }
@@ -188,10 +196,7 @@ fn a_process_whose_leader_has_exited_is_not_gone() {
 fn a_process_of_another_boot_is_gone() {
     let mut victim = Victim::start("");
     let id = of(victim.pid());
-    let other = altered(id, 3, |boot| match boot.split_at(1) {
-        ("0", rest) => format!("1{rest}"),
-        (_, rest) => format!("0{rest}"),
-    });
+    let other = of_another_boot(id);
     assert_ne!(other, id);
     assert!(other.is_gone().unwrap());
     for kill in [Kill::now(), Kill::graceful()] {

@@ -14,6 +14,7 @@ use super::fixture::{
     OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, outcomes, patient, reasons, states,
     stubborn,
 };
+use super::identity::of_another_boot;
 use super::tree::unmoved;
 
 #[test]
@@ -69,6 +70,21 @@ fn trees_may_hold_each_other() {
         let report = kill.trees(&named).unwrap();
         let gone: Vec<u32> = report.iter().map(|(pid, _)| pid).collect();
         assert_eq!(gone, ids.iter().map(ProcessId::pid).collect::<Vec<_>>());
+        family.all_gone();
+    }
+}
+
+/// A pid file may hold both, in any order.
+#[test]
+fn an_old_identity_of_the_pid_does_not_hide_the_root() {
+    for is_first in [true, false] {
+        let mut family = Victim::start("{ }");
+        let id = of(family.pid());
+        let old = of_another_boot(id);
+        let roots = if is_first { [old, id] } else { [id, old] };
+        let report = patient().trees(&roots).unwrap();
+        assert_eq!(report.pids(Outcome::AlreadyGone), [family.pid()]);
+        assert_eq!(sorted(report.pids(Outcome::Killed)), sorted(family.pids()));
         family.all_gone();
     }
 }
