@@ -66,7 +66,7 @@ pub(super) fn freeze(
     // The members that were in state D in the latest whole pass, if it was quiet but for them.
     let mut stuck = None;
     loop {
-        let before = newest(targets)?;
+        let before = newest_and_forks(targets)?;
         let pass = pass(targets, kin, deadline)?;
         if let Some(pass) = pass {
             let is_quiet = pass.is_quiet && pass.uninterruptible.is_empty();

@@ -208,7 +208,7 @@ impl<M: Seek> Search<M> {
 
     /// Searches once; true: there was a new target.
     fn search(&mut self, targets: &mut Targets<'_>) -> Result<bool> {
-        self.before = freeze::newest(targets)?;
+        self.before = freeze::newest_and_forks(targets)?;
         let proc = targets.proc()?;
         proc.begin_scan();
         self.is_sure = true;
@@ -367,7 +367,7 @@ impl<M: Seek> Selection for Search<M> {
     const KEEPS_LIMIT: bool = true;
 
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
-        self.since = freeze::newest(targets)?;
+        self.since = freeze::newest_and_forks(targets)?;
         self.search(targets)?;
         if targets.len() > 0 {
             return Ok(());

@@ -230,7 +230,7 @@ impl<'a> Tree<'a> {
 
 impl Selection for Tree<'_> {
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
-        self.since = freeze::newest(targets)?;
+        self.since = freeze::newest_and_forks(targets)?;
         match self.what {
             What::Root(root) => {
                 let pid = pid_of(root)?;

@@ -42,12 +42,13 @@ const FASTEST_FORK: Duration = Duration::from_micros(1);
 
 impl Shown {
     /// Whether so many forks were possible since an earlier value that every number was given out.
+    /// Numbers in use are left out, so a part of all numbers is enough.
     fn may_be_a_lap_after(self, earlier: Shown) -> bool {
         let forks = self.forks.zip(earlier.forks);
         let is_too_soon =
             self.at.saturating_duration_since(earlier.at) < FASTEST_FORK.saturating_mul(self.most);
         !is_too_soon
-            && forks.is_none_or(|(now, then)| now.wrapping_sub(then) >= u64::from(self.most))
+            && forks.is_none_or(|(now, then)| now.wrapping_sub(then) >= u64::from(self.most / 4))
     }
 }
 
@@ -86,12 +87,6 @@ impl Newest {
         let numbers = self.0.zip(earlier.0);
         numbers
             .is_some_and(|(now, then)| now.number == then.number && !now.may_be_a_lap_after(then))
-    }
-
-    /// Whether no number was given out between the two, or all were.
-    pub(crate) fn is_same(self, other: Newest) -> bool {
-        let numbers = self.0.zip(other.0);
-        numbers.is_some_and(|(this, other)| this.number == other.number)
     }
 
     /// The number of the newest process or thread, which may be gone by now.
@@ -183,9 +178,13 @@ impl Proc {
         mut is_stranger: impl FnMut(Pid, &Stat<'_>) -> io::Result<bool>,
     ) -> io::Result<bool> {
         const FEW: u32 = 64;
-        let Some(mut seen) = since.pid().map(Pid::get) else {
+        let Some((then, now)) = since.0.zip(self.newest_after(since)?.0) else {
             return Ok(false);
         };
+        if now.may_be_a_lap_after(then) {
+            return Ok(false);
+        }
+        let mut seen = then.number;
         let mut buf = Vec::new();
         let mut left = FEW;
         loop {

@@ -695,7 +695,8 @@ fn hold_forks() -> libc::c_int {
 
 /// On SIGTERM forks a child that ignores SIGTERM, and says `heir`. Then it ends, unless it is told
 /// to `stay`. The heir of an `aside` is a child of its parent. A `late` one forks so late that it is not
-/// watched any more. Its heir has left the session when it ends.
+/// watched any more. Its heir has left the session when it ends. One that ends after a `lap` forks many
+/// more, and sets the number of the newest process (ns_last_pid, root) to the one before its heir.
 fn heir(how: &str) {
     extern "C" fn fork(flags: libc::c_int, stay: bool) {
         let flags = flags | libc::SIGCHLD;
@@ -722,12 +723,41 @@ fn heir(how: &str) {
         fork(libc::CLONE_PARENT, false);
     }
     extern "C" fn late(_: libc::c_int) {
+        fork_late();
+        // SAFETY: as above.
+        unsafe { libc::_exit(0) };
+    }
+    extern "C" fn lap(_: libc::c_int) {
+        const ENOUGH: u32 = 10_000;
+        let heir = fork_late();
+        // SAFETY: as above.
+        unsafe {
+            for _ in 0..ENOUGH {
+                match libc::fork() {
+                    0 => libc::_exit(0),
+                    child => libc::waitpid(child, std::ptr::null_mut(), 0),
+                };
+            }
+            let path = c"/proc/sys/kernel/ns_last_pid";
+            let file = libc::open(path.as_ptr(), libc::O_WRONLY);
+            let mut digits = [0_u8; 8];
+            let mut rest = heir - 1;
+            for digit in digits.iter_mut().rev() {
+                *digit = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+            libc::write(file, digits.as_ptr().cast(), digits.len());
+            libc::_exit(0)
+        }
+    }
+    fn fork_late() -> libc::pid_t {
         let mut pipe = [0; 2];
         // SAFETY: as above. poll(2) gets no descriptor, and only waits.
         unsafe {
             libc::poll(std::ptr::null_mut(), 0, 100);
             libc::pipe(pipe.as_mut_ptr());
-            if libc::fork() == 0 {
+            let heir = libc::fork();
+            if heir == 0 {
                 libc::signal(libc::SIGTERM, libc::SIG_IGN);
                 libc::setsid();
                 libc::write(1, c"heir\n".as_ptr().cast(), 5);
@@ -735,11 +765,12 @@ fn heir(how: &str) {
                 idle();
             }
             libc::read(pipe[0], [0_u8].as_mut_ptr().cast(), 1);
-            libc::_exit(0);
+            heir
         }
     }
     let handler: extern "C" fn(libc::c_int) = match how {
         "late" => late,
+        "lap" => lap,
         "stay" => remain,
         "aside" => aside,
         _ => leave,

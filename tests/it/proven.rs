@@ -575,6 +575,33 @@ fn what_a_handler_leaves_behind_is_killed_or_told() {
     assert_eq!(ends[2], 0);
 }
 
+/// When the first signal has ended all members, the fork counter shows what it showed before. The most of
+/// the lap is left out, because it takes long.
+#[test]
+fn a_lap_of_the_numbers_is_not_taken_for_no_birth() {
+    let name = "a_lap_of_the_numbers_is_not_taken_for_no_birth";
+    if !is_root(name) || !alone!(a_lap_of_the_numbers_is_not_taken_for_no_birth in OWN_PIDS) {
+        return;
+    }
+    if release() < [6, 14] {
+        println!("skipped: {name} needs Linux 6.14, because it changes kernel.pid_max");
+        return;
+    }
+    std::fs::write("/proc/sys/kernel/pid_max", "32768").unwrap();
+    let mut victim = Victim::start("{ setpgid heir=lap }");
+    let root = victim.others()[0];
+    // The newest number is free.
+    drop(Victim::start(""));
+    let kill = Kill::graceful().grace(PATIENCE).verify_within(PATIENCE);
+    let ended = kill.tree(root);
+    assert_eq!(victim.line(), "heir");
+    if let Ok(report) = ended {
+        assert_eq!(report.coverage(), Coverage::BestEffort);
+    }
+    victim.let_go();
+    victim.all_gone();
+}
+
 /// The parent of the orphan is no init and no member: clone(2) `CLONE_PARENT` makes it a child of the
 /// caller, or an ancestor in the same session is a subreaper.
 #[test]

@@ -304,7 +304,8 @@ impl Kin {
         targets: &mut Targets<'_>,
         since: Newest,
     ) -> Result<bool> {
-        if targets.proc()?.newest().is_ok_and(|now| now.is_same(since)) {
+        let now = targets.proc()?.newest_after(since);
+        if now.is_ok_and(|now| now.is_still(since)) {
             return Ok(true);
         }
         let known = self.ancestry(targets)?.reapers.clone();
