@@ -5,15 +5,19 @@
 //! 2. Wait until `cgroup.events` says `populated 0`. One write can miss a process that is just
 //!    being forked, so step 1 is repeated.
 //!
+//! Every file is opened relative to the directory of the cgroup, which is held. So `ENOENT` and
+//! `ENODEV` mean that the cgroup was removed, and only an empty one can be removed. A path proves
+//! nothing: it can lead elsewhere although the cgroup is there.
+//!
 //! Invariant: a cgroup that was frozen here is thawed when it is dropped.
 
 use std::collections::HashSet;
-use std::ffi::CString;
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::super::error::{Error, Result};
@@ -27,6 +31,10 @@ impl Kill {
     /// Kills every process in a cgroup (cgroups(7), version 2) and the cgroups below it, and
     /// verifies that it is not populated. The cgroup itself stays.
     ///
+    /// The path is used once, and the directory is held until the call returns. So the path may lead
+    /// elsewhere meanwhile. With fewer than three free descriptors the directory is not held. If the
+    /// path is lost then, the result is an error, and a cgroup that was frozen can stay frozen.
+    ///
     /// If the caller started a process into a container (nsenter(1), setns(2)), the container's
     /// init stays a survivor until the caller reaps that process; see
     /// [`Reason::StillExiting`](super::super::Reason::StillExiting).
@@ -34,9 +42,9 @@ impl Kill {
     /// # Errors
     /// `Refused`: `dir` is no directory of a cgroup v2 file system, is the root cgroup, or holds
     /// init, the caller or one of its ancestors, or a process outside of the caller's PID
-    /// namespace, which may be an ancestor. `Survivors`: not all are gone. `Unproven`: all that were
-    /// found are gone, but the cgroup is still populated. `Proc` or `Io`: /proc or the cgroup cannot
-    /// be read, and nothing was sent.
+    /// namespace, which may be an ancestor. `Survivors`: not all are gone. `Unproven`: all that were found are gone, but the cgroup is still
+    /// populated, or cannot be read any more. `Proc` or `Io`: /proc or the cgroup cannot be read, and
+    /// nothing was sent.
     ///
     /// # Kernel versions
     /// Linux 5.14 for `cgroup.kill`. Without it, and for threaded cgroups, the cgroup is frozen
@@ -64,9 +72,12 @@ impl Kill {
 
 /// A cgroup that may be killed: not the root, and without the caller.
 pub(crate) struct Cgroup {
-    dir: PathBuf,
-    /// What the path led to when it was opened. Another cgroup may have the path later.
+    path: CString,
+    /// What the path led to when it was opened.
     place: Metadata,
+    /// `None`: there are too few descriptors to hold it. It is opened by its path each time, and must
+    /// be the same.
+    dir: Option<OwnedFd>,
     /// `cgroup.events`. It polls `POLLPRI` when it changes. It is closed before processes are held,
     /// because there may be few descriptors, and opened again when it is needed.
     events: Option<File>,
@@ -80,68 +91,80 @@ impl Cgroup {
         let failed = |e| Error::io(format!("read cgroup {dir:?}"), e);
         let path = CString::new(dir.as_os_str().as_bytes());
         let path = path.map_err(|_| refused("is no path"))?;
-        match sys::file_system_of(&path) {
-            Ok(FileSystem::Cgroup2) => {}
-            Ok(_) => return Err(refused("is no cgroup of version 2")),
-            Err(e) if is_no_path(&e) => return Err(refused("does not exist")),
-            Err(e) => return Err(failed(e)),
+        let opened = match sys::open_directory(&path) {
+            Err(e) if is_no_path(&e) => return Err(refused("leads to no directory")),
+            opened => opened.map_err(failed)?,
+        };
+        if sys::file_system(opened.as_fd()).map_err(failed)? != FileSystem::Cgroup2 {
+            return Err(refused("is no cgroup of version 2"));
         }
-        match Metadata::of(&dir.join("cgroup.events")) {
-            Ok(_) => {}
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
-                return Err(refused("is the root cgroup or no cgroup"));
-            }
-            Err(e) => return Err(failed(e)),
-        }
-        let place = Metadata::of(dir).map_err(failed)?;
-        let cgroup = Cgroup {
-            dir: dir.into(),
-            place,
+        match sys::fstatat(opened.as_fd(), c"cgroup.events") {
+            Err(e) if is_removed(&e) => return Err(refused("is the root cgroup")),
+            found => found.map_err(failed)?,
+        };
+        let mut cgroup = Cgroup {
+            path,
+            place: sys::fstatat(opened.as_fd(), c".").map_err(failed)?,
+            dir: Some(opened),
             events: None,
             is_frozen: false,
         };
-        let numbers = cgroup.numbers().map_err(failed)?;
+        let listed = cgroup.listed().map_err(failed)?;
         // A threaded cgroup may hold any thread of the caller.
-        if numbers
-            .iter()
-            .any(|&number| sys::signal::is_own_thread(number))
-        {
+        let mut numbers = listed.processes.into_iter().chain(listed.threads);
+        if numbers.any(sys::signal::is_own_thread) {
             return Err(refused("holds the caller"));
+        }
+        if !cgroup.has_room() {
+            cgroup.dir = None;
         }
         Ok(cgroup)
     }
 
-    /// The processes in it and below it; of a threaded cgroup, the threads. Those outside of the
-    /// caller's PID namespace have no number and are left out.
-    pub(crate) fn numbers(&self) -> io::Result<Vec<Pid>> {
-        Ok(self.listed()?.into_iter().filter_map(Pid::new).collect())
+    /// Whether a pidfd and a file can be opened beside the held directory.
+    fn has_room(&self) -> bool {
+        const ENOUGH: usize = 2;
+        let clone = |dir: &OwnedFd| dir.try_clone().ok();
+        let clones = (0..ENOUGH).map_while(|_| clone(self.dir.as_ref()?));
+        clones.collect::<Vec<_>>().len() == ENOUGH
     }
 
-    /// As [`Cgroup::numbers`], with a 0 for each that is outside of the caller's PID namespace.
-    fn listed(&self) -> io::Result<Vec<u32>> {
-        let mut numbers = Vec::new();
-        let mut dirs = vec![self.dir.clone()];
-        while let Some(dir) = dirs.pop() {
-            let listed = match self.read(&dir.join("cgroup.procs")) {
-                Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                    self.read(&dir.join("cgroup.threads"))
-                }
-                listed => listed,
-            };
-            let listed = match listed {
-                Ok(listed) => listed,
-                // It was removed since it was listed, so it was empty.
-                Err(e) if is_removed(&e) => continue,
-                Err(e) => return Err(e),
-            };
-            numbers.extend(listed.lines().filter_map(|n| n.parse::<u32>().ok()));
-            match sys::retry(|| directories_in(&dir)).and_then(|below| self.check(below)) {
-                Ok(below) => dirs.extend(below),
-                Err(e) if is_removed(&e) => {}
-                Err(e) => return Err(e),
-            }
+    fn path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(self.path.to_bytes()))
+    }
+
+    /// Runs `f` with the directory. If it is not held and its path leads elsewhere, that is an error, and
+    /// does not count as removed.
+    fn with_dir<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
+        if let Some(dir) = &self.dir {
+            return f(dir.as_fd());
         }
-        Ok(numbers)
+        let lost = || io::Error::other("its path does not lead to it any more");
+        let dir = match sys::open_directory(&self.path) {
+            Err(e) if is_no_path(&e) || is_removed(&e) => return Err(lost()),
+            opened => opened?,
+        };
+        match sys::fstatat(dir.as_fd(), c".")?.is_same_file(&self.place) {
+            true => f(dir.as_fd()),
+            false => Err(lost()),
+        }
+    }
+
+    /// The processes in it and below it; of threaded cgroups, the threads.
+    fn listed(&self) -> io::Result<Listed> {
+        self.with_dir(|cgroup| {
+            let mut listed = Listed::default();
+            let mut dirs = vec![CString::from(c".")];
+            while let Some(dir) = dirs.pop() {
+                match listed.add(cgroup, &dir) {
+                    Ok(below) => dirs.extend(below),
+                    // It was removed since it was listed, so it was empty.
+                    Err(e) if is_removed(&e) => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            Ok(listed)
+        })
     }
 
     pub(crate) fn is_populated(&mut self) -> io::Result<bool> {
@@ -152,7 +175,6 @@ impl Cgroup {
         });
         match read {
             Ok(_) => Ok(!text.lines().any(|line| line == "populated 0")),
-            // Only an empty cgroup can be removed.
             Err(e) if is_removed(&e) => Ok(false),
             Err(e) => Err(e),
         }
@@ -161,7 +183,9 @@ impl Cgroup {
     fn events(&mut self) -> io::Result<&mut File> {
         let events = match self.events.take() {
             Some(events) => events,
-            None => self.check(File::open(self.dir.join("cgroup.events"))?)?,
+            None => self
+                .with_dir(|dir| sys::openat(dir, c"cgroup.events"))?
+                .into(),
         };
         Ok(self.events.insert(events))
     }
@@ -180,7 +204,7 @@ impl Cgroup {
 
     /// Writes `cgroup.kill`. False: Linux before 5.14, a threaded cgroup, or a removed one.
     pub(crate) fn kill(&self) -> io::Result<bool> {
-        match self.write("cgroup.kill", "1") {
+        match self.write(c"cgroup.kill", "1") {
             Ok(()) => Ok(true),
             Err(e) if is_removed(&e) || e.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
             Err(e) => Err(e),
@@ -190,11 +214,11 @@ impl Cgroup {
     /// Writes `cgroup.freeze`: no process in it forks until it is thawed, and SIGKILL still works.
     /// Does nothing before Linux 5.2, or if the cgroup was removed.
     pub(crate) fn freeze(&mut self) -> io::Result<()> {
-        match self.read(&self.dir.join("cgroup.freeze")) {
+        match self.with_dir(|dir| read(dir, c"cgroup.freeze")) {
             Ok(frozen) if frozen.trim() == "1" => Ok(()),
             Ok(_) => {
                 self.is_frozen = true;
-                match self.write("cgroup.freeze", "1") {
+                match self.write(c"cgroup.freeze", "1") {
                     Err(e) if is_removed(&e) => Ok(()),
                     written => written,
                 }
@@ -204,25 +228,9 @@ impl Cgroup {
         }
     }
 
-    /// Not `fs::write`: that creates a missing file, which fails with another error.
-    fn write(&self, file: &str, text: &str) -> io::Result<()> {
-        let file = File::options().write(true).open(self.dir.join(file))?;
-        self.check(file)?.write_all(text.as_bytes())
-    }
-
-    fn read(&self, path: &Path) -> io::Result<String> {
-        let mut text = String::new();
-        self.check(File::open(path)?)?.read_to_string(&mut text)?;
-        Ok(text)
-    }
-
-    /// Returns what was opened. It is of this cgroup only if the path still leads to it afterwards:
-    /// another cgroup may have been made there meanwhile. Then this one was removed.
-    fn check<T>(&self, opened: T) -> io::Result<T> {
-        match Metadata::of(&self.dir)?.is_same_file(&self.place) {
-            true => Ok(opened),
-            false => Err(io::Error::from_raw_os_error(libc::ENODEV)),
-        }
+    fn write(&self, file: &CStr, text: &str) -> io::Result<()> {
+        let file = self.with_dir(|dir| sys::openat_to_write(dir, file))?;
+        File::from(file).write_all(text.as_bytes())
     }
 }
 
@@ -231,20 +239,47 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         if self.is_frozen {
             // Drop can neither report an error nor try anything else.
-            self.write("cgroup.freeze", "0").unwrap_or(());
+            self.write(c"cgroup.freeze", "0").unwrap_or(());
         }
     }
 }
 
-fn directories_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut directories = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            directories.push(entry.path());
+/// What the kernel lists.
+#[derive(Default)]
+struct Listed {
+    processes: Vec<Pid>,
+    /// Those of threaded cgroups.
+    threads: Vec<Pid>,
+    /// It lists a 0 for what is outside of the caller's PID namespace.
+    has_outsiders: bool,
+}
+
+impl Listed {
+    /// Adds what is in the cgroup `dir`, a path relative to `from`. Returns the cgroups below it.
+    fn add(&mut self, from: BorrowedFd<'_>, dir: &CStr) -> io::Result<Vec<CString>> {
+        let below = |name: &[u8]| CString::new([dir.to_bytes(), b"/", name].concat());
+        let (numbers, into) = match read(from, &below(b"cgroup.procs")?) {
+            Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                (read(from, &below(b"cgroup.threads")?)?, &mut self.threads)
+            }
+            numbers => (numbers?, &mut self.processes),
+        };
+        for number in numbers.lines().filter_map(|n| n.parse().ok()) {
+            match Pid::new(number) {
+                Some(number) => into.push(number),
+                None => self.has_outsiders = true,
+            }
         }
+        let mut dirs = Vec::new();
+        sys::for_each_directory(from, dir, |name| dirs.extend(below(name)))?;
+        Ok(dirs)
     }
-    Ok(directories)
+}
+
+fn read(from: BorrowedFd<'_>, path: &CStr) -> io::Result<String> {
+    let mut text = String::new();
+    File::from(sys::openat(from, path)?).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn is_no_path(error: &io::Error) -> bool {
@@ -252,26 +287,47 @@ fn is_no_path(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|e| errnos.contains(&e))
 }
 
+/// Whether an error of a file of the held directory says that the cgroup was removed.
 fn is_removed(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
 }
 
 impl Cgroup {
-    /// The processes in it; of a threaded cgroup, the processes of its threads.
+    /// The processes in it; of a threaded cgroup, the processes of its threads. Those outside of the
+    /// caller's PID namespace have no number and are left out.
     fn processes(&self, targets: &mut Targets<'_>) -> Result<Vec<Pid>> {
-        let numbers = targets.with_room(|| self.numbers()).map_err(unlisted)?;
-        thread_groups(numbers, targets)
+        let listed = targets.with_room(|| self.listed()).map_err(unlisted)?;
+        processes_of(listed, targets)
+    }
+
+    /// An error if a member is spared: `cgroup.kill` would hit it.
+    fn check(&self, targets: &mut Targets<'_>) -> Result<()> {
+        let path = self.path();
+        let listed = targets.with_room(|| self.listed()).map_err(unlisted)?;
+        // It may be an ancestor of the caller.
+        if listed.has_outsiders {
+            return Err(Error::refused(format!(
+                "{path:?} holds a process outside of the caller's PID namespace"
+            )));
+        }
+        let mut checked = Ok(());
+        for pid in processes_of(listed, targets)? {
+            if let Some(reason) = targets.spared_reason(pid) {
+                let pid = pid.get();
+                checked = Err(Error::refused(format!(
+                    "{path:?} holds {pid}, which {reason}"
+                )));
+            }
+        }
+        checked
     }
 }
 
-/// The processes that these numbers belong to, as their own or as those of their threads.
-fn thread_groups(
-    numbers: impl IntoIterator<Item = Pid>,
-    targets: &mut Targets<'_>,
-) -> Result<Vec<Pid>> {
-    let mut processes = Vec::new();
-    for number in numbers {
-        let group = targets.proc()?.process(number).thread_group();
+/// The processes that were listed as such or by their threads.
+fn processes_of(listed: Listed, targets: &mut Targets<'_>) -> Result<Vec<Pid>> {
+    let mut processes = listed.processes;
+    for thread in listed.threads {
+        let group = targets.proc()?.process(thread).thread_group();
         processes.extend(group.map_err(unlisted)?);
     }
     Ok(processes)
@@ -283,22 +339,7 @@ fn unlisted(error: io::Error) -> Error {
 
 impl Selection for Cgroup {
     fn start(&mut self, targets: &mut Targets<'_>) -> Result<()> {
-        let listed = targets.with_room(|| self.listed()).map_err(unlisted)?;
-        // `cgroup.kill` would hit it, and it may be an ancestor of the caller.
-        if listed.contains(&0) {
-            let dir = &self.dir;
-            return Err(Error::refused(format!(
-                "{dir:?} holds a process outside of the caller's PID namespace"
-            )));
-        }
-        for pid in thread_groups(listed.into_iter().filter_map(Pid::new), targets)? {
-            if let Some(reason) = targets.spared_reason(pid) {
-                let (dir, pid) = (&self.dir, pid.get());
-                return Err(Error::refused(format!(
-                    "{dir:?} holds {pid}, which {reason}"
-                )));
-            }
-        }
+        self.check(targets)?;
         self.find(targets, Deadline::NEVER)?;
         Ok(())
     }
@@ -360,6 +401,8 @@ impl Cgroup {
     fn kill_once(&mut self, targets: &mut Targets<'_>, deadline: Deadline) -> Result<bool> {
         const MOMENT: Duration = Duration::from_millis(10);
         let failed = |e| Error::io("kill the cgroup", e);
+        // The directory and a file of it may need the last two descriptors.
+        self.events = None;
         if !targets.with_room(|| Cgroup::kill(self)).map_err(failed)? {
             targets.with_room(|| self.freeze()).map_err(failed)?;
             self.find(targets, deadline)?;

@@ -65,16 +65,21 @@ pub(crate) const CWD: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(libc
 
 /// openat(2) of a directory, to open other files relative to it.
 pub(crate) fn open_directory(path: &CStr) -> io::Result<OwnedFd> {
-    open_from(libc::AT_FDCWD, path, libc::O_DIRECTORY)
+    open_from(libc::AT_FDCWD, path, libc::O_RDONLY | libc::O_DIRECTORY)
 }
 
 /// openat(2) for reading.
 pub(crate) fn openat(dir: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
-    open_from(dir.as_raw_fd(), path, 0)
+    open_from(dir.as_raw_fd(), path, libc::O_RDONLY)
+}
+
+/// openat(2) for writing. Never creates a file.
+pub(crate) fn openat_to_write(dir: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
+    open_from(dir.as_raw_fd(), path, libc::O_WRONLY)
 }
 
 fn open_from(dir: libc::c_int, path: &CStr, flags: libc::c_int) -> io::Result<OwnedFd> {
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC | flags;
+    let flags = libc::O_CLOEXEC | flags;
     // SAFETY: an open descriptor or AT_FDCWD, and a NUL-terminated path.
     let fd = retry(|| check_fd(unsafe { libc::openat(dir, path.as_ptr(), flags) }))?;
     // SAFETY: the call succeeded, so `fd` is a new descriptor that nothing else owns.
@@ -204,7 +209,30 @@ pub(crate) fn for_each_name(
     path: &CStr,
     mut each: impl FnMut(&[u8]),
 ) -> io::Result<()> {
-    let stream = Stream::open(open_from(dir.as_raw_fd(), path, libc::O_DIRECTORY)?)?;
+    for_each_entry(dir, path, |name, _| each(name))
+}
+
+/// As [`for_each_name`], for the directories in it. The file system must tell the types with the names
+/// (`d_type`), as cgroup2 does.
+pub(crate) fn for_each_directory(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    mut each: impl FnMut(&[u8]),
+) -> io::Result<()> {
+    for_each_entry(dir, path, |name, of_type| {
+        if of_type == libc::DT_DIR && !matches!(name, b"." | b"..") {
+            each(name);
+        }
+    })
+}
+
+fn for_each_entry(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    mut each: impl FnMut(&[u8], u8),
+) -> io::Result<()> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+    let stream = Stream::open(open_from(dir.as_raw_fd(), path, flags)?)?;
     loop {
         // Only errno tells the end of a directory from an error.
         // SAFETY: errno is this thread's own.
@@ -221,7 +249,9 @@ pub(crate) fn for_each_name(
             }
         }
         // SAFETY: d_name is NUL-terminated and stays valid until the next readdir of this stream.
-        each(unsafe { CStr::from_ptr((&raw const (*entry).d_name).cast()) }.to_bytes());
+        let name = unsafe { CStr::from_ptr((&raw const (*entry).d_name).cast()) };
+        // SAFETY: the entry stays valid as long as its name.
+        each(name.to_bytes(), unsafe { (*entry).d_type });
     }
 }
 

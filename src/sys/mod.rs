@@ -16,8 +16,8 @@ pub(crate) mod signal;
 pub(crate) mod spawn;
 
 pub(crate) use fs::{
-    CWD, FileSystem, Metadata, file_system, file_system_of, for_each_name, fstatat, open_directory,
-    openat, pread, read, readlinkat,
+    CWD, FileSystem, Metadata, file_system, file_system_of, for_each_directory, for_each_name,
+    fstatat, open_directory, openat, openat_to_write, pread, read, readlinkat,
 };
 pub(crate) use pidfd::{
     Scope, has_owner_group, pidfd_get_parent, pidfd_open, pidfd_send_signal, pidfs_inode,

@@ -1,14 +1,20 @@
 //! Control groups of version 2.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use process_kill::{Coverage, ErrorKind, Kill, Outcome};
 
 use super::aim::{grandchild, patricide, refusal, ways};
-use super::fixture::{OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, outcomes, states};
+use super::descriptors::fill_the_table;
+use super::fixture::{
+    OWN_PIDS, PATIENCE, Victim, alone, as_nobody, eventually, is_root, outcomes, patient, states,
+};
 
 /// A new cgroup. It is removed at the end, together with those below it.
 pub struct Cgroup(PathBuf);
@@ -470,4 +476,132 @@ fn a_cgroup_is_killed_without_time_to_verify() {
     }
     // A process closes its files before it leaves the cgroup.
     eventually("an empty cgroup", || !cgroup.is_populated());
+}
+
+/// The path stops leading to the cgroup during the grace. That does not empty the cgroup.
+#[test]
+fn a_cgroup_whose_path_is_lost_is_killed() {
+    if !is_root("a_cgroup_whose_path_is_lost_is_killed")
+        || !alone!(a_cgroup_whose_path_is_lost_is_killed, "unshare", "--mount")
+    {
+        return;
+    }
+    let Some(cgroup) = Cgroup::new("lost") else {
+        return;
+    };
+    let (root, name) = (root().unwrap(), cgroup.dir().file_name().unwrap());
+    let temporary = tempfile::tempdir().unwrap();
+    let (link, mounted) = (temporary.path().join("link"), temporary.path().join("root"));
+    symlink(cgroup.dir(), &link).unwrap();
+    fs::create_dir(&mounted).unwrap();
+    mount(
+        Some(&root),
+        &mounted,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )
+    .unwrap();
+    std::env::set_current_dir(&root).unwrap();
+    let lost: [(PathBuf, &dyn Fn()); 3] = [
+        (link.clone(), &|| fs::remove_file(&link).unwrap()),
+        (name.into(), &|| std::env::set_current_dir("/").unwrap()),
+        (mounted.join(name), &|| {
+            umount2(&mounted, MntFlags::MNT_DETACH).unwrap()
+        }),
+    ];
+    for (path, lose) in lost {
+        let [obedient, late] = [(); 2].map(|()| Victim::start(""));
+        let mut stubborn = Victim::start("ignore=TERM");
+        let pids = [&obedient, &stubborn, &late].map(Victim::pid);
+        cgroup.take(&pids[..2]);
+        let report = std::thread::scope(|scope| {
+            let how = Kill::graceful().grace(PATIENCE);
+            let call = scope.spawn(move || how.cgroup(&path));
+            obedient.until_zombie();
+            lose();
+            cgroup.take(&pids[2..]);
+            stubborn.let_go();
+            call.join().unwrap()
+        });
+        let report = report.unwrap();
+        assert!(!cgroup.is_populated());
+        assert_eq!(outcomes(&report), pids.map(|pid| (pid, Outcome::Exited)));
+    }
+}
+
+/// With two free descriptors the directory is not held.
+#[test]
+fn a_lost_path_proves_nothing_if_descriptors_are_scarce() {
+    if !alone!(a_lost_path_proves_nothing_if_descriptors_are_scarce) {
+        return;
+    }
+    let Some(cgroup) = Cgroup::new("scarce-and-lost") else {
+        return;
+    };
+    let temporary = tempfile::tempdir().unwrap();
+    let link = temporary.path().join("link");
+    symlink(cgroup.dir(), &link).unwrap();
+    let obedient = Victim::start("");
+    let mut late = Victim::start("");
+    let mut stubborn = Victim::start("ignore=TERM");
+    cgroup.take(&[obedient.pid(), stubborn.pid()]);
+    let mut procs = fs::File::create(cgroup.dir().join("cgroup.procs")).unwrap();
+    let mut full = fill_the_table();
+    full.truncate(full.len() - 2);
+    let ended = std::thread::scope(|scope| {
+        let how = Kill::graceful().grace(PATIENCE);
+        let how = how.verify_within(Duration::from_millis(100));
+        let path = link.clone();
+        let call = scope.spawn(move || how.cgroup(&path));
+        obedient.until_zombie();
+        fs::remove_file(&link).unwrap();
+        procs.write_all(late.pid().to_string().as_bytes()).unwrap();
+        stubborn.let_go();
+        call.join().unwrap()
+    });
+    drop(full);
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::Unproven);
+    assert!(late.answers());
+    patient().cgroup(cgroup.dir()).unwrap();
+    late.all_gone();
+}
+
+/// A process that may not be signalled keeps the call from ending, and the cgroup frozen.
+#[test]
+fn a_frozen_cgroup_whose_path_is_lost_is_thawed() {
+    if !is_root("a_frozen_cgroup_whose_path_is_lost_is_thawed") {
+        return;
+    }
+    let Some(domain) = Cgroup::new("thawed") else {
+        return;
+    };
+    let threaded = domain.below("threads");
+    threaded.write("cgroup.type", "threaded");
+    let all_may = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
+    all_may(&threaded.0.join("cgroup.freeze"), 0o666).unwrap();
+    // Linux before 5.14 has none.
+    all_may(&threaded.0.join("cgroup.kill"), 0o666).unwrap_or(());
+    let temporary = tempfile::tempdir().unwrap();
+    all_may(temporary.path(), 0o755).unwrap();
+    let link = temporary.path().join("link");
+    symlink(threaded.dir(), &link).unwrap();
+    let mut victim = Victim::start("");
+    domain.take(&victim.pids());
+    threaded.write("cgroup.threads", &victim.pid().to_string());
+    let is_frozen = || fs::read_to_string(threaded.0.join("cgroup.freeze")).unwrap() == "1\n";
+    let report = std::thread::scope(|scope| {
+        let call = scope.spawn(|| as_nobody(|| patient().cgroup(&link)));
+        eventually("a frozen cgroup", is_frozen);
+        fs::remove_file(&link).unwrap();
+        victim.child().kill().unwrap();
+        call.join().unwrap()
+    });
+    assert!(!is_frozen());
+    assert_eq!(
+        outcomes(&report.unwrap()),
+        [(victim.pid(), Outcome::Exited)]
+    );
+    victim.all_gone();
+    drop(threaded);
 }
