@@ -1,9 +1,10 @@
 //! cgroups(7), version 2: what is in one, and its own way to kill.
 //!
-//! 1. Write `cgroup.kill`. If the kernel has none, or the cgroup is threaded, freeze the cgroup and
+//! 1. Look for processes that are spared. If there is one, the cgroup is not killed as a whole.
+//! 2. Write `cgroup.kill`. If the kernel has none, or the cgroup is threaded, freeze the cgroup and
 //!    kill its processes one by one.
-//! 2. Wait until `cgroup.events` says `populated 0`. One write can miss a process that is just
-//!    being forked, so step 1 is repeated.
+//! 3. Wait until `cgroup.events` says `populated 0`. One write can miss a process that is just
+//!    being forked, so steps 1 and 2 are repeated.
 //!
 //! Every file is opened relative to the directory of the cgroup, which is held. So `ENOENT` and
 //! `ENODEV` mean that the cgroup was removed, and only an empty one can be removed. A path proves
@@ -35,6 +36,11 @@ impl Kill {
     /// elsewhere meanwhile. With fewer than three free descriptors the directory is not held. If the
     /// path is lost then, the result is an error, and a cgroup that was frozen can stay frozen.
     ///
+    /// The call looks again for the caller, its ancestors and init right before it kills the cgroup. One
+    /// that has entered the cgroup meanwhile is a survivor, and only the processes that were found before
+    /// are killed. One that enters between this look and the kill is killed. So never move one of them
+    /// into a cgroup that is being killed.
+    ///
     /// If the caller started a process into a container (nsenter(1), setns(2)), the container's
     /// init stays a survivor until the caller reaps that process; see
     /// [`Reason::StillExiting`](super::super::Reason::StillExiting).
@@ -42,13 +48,15 @@ impl Kill {
     /// # Errors
     /// `Refused`: `dir` is no directory of a cgroup v2 file system, is the root cgroup, or holds
     /// init, the caller or one of its ancestors, or a process outside of the caller's PID
-    /// namespace, which may be an ancestor. `Survivors`: not all are gone. `Unproven`: all that were found are gone, but the cgroup is still
+    /// namespace, which may be an ancestor. `Survivors`: not all are gone, or the caller, init or an
+    /// ancestor has entered the cgroup. `Unproven`: all that were found are gone, but the cgroup is still
     /// populated, or cannot be read any more. `Proc` or `Io`: /proc or the cgroup cannot be read, and
     /// nothing was sent.
     ///
     /// # Kernel versions
     /// Linux 5.14 for `cgroup.kill`. Without it, and for threaded cgroups, the cgroup is frozen
-    /// while each process is killed. Before Linux 5.2 it cannot be frozen.
+    /// while each process is killed. A caller that enters it then is frozen with it. Before Linux 5.2
+    /// it cannot be frozen.
     ///
     /// ```no_run
     /// use std::path::Path;
@@ -300,7 +308,7 @@ impl Cgroup {
         processes_of(listed, targets)
     }
 
-    /// An error if a member is spared: `cgroup.kill` would hit it.
+    /// An error if a member is spared: `cgroup.kill` would hit it. The targets report it then.
     fn check(&self, targets: &mut Targets<'_>) -> Result<()> {
         let path = self.path();
         let listed = targets.with_room(|| self.listed()).map_err(unlisted)?;
@@ -313,6 +321,7 @@ impl Cgroup {
         let mut checked = Ok(());
         for pid in processes_of(listed, targets)? {
             if let Some(reason) = targets.spared_reason(pid) {
+                targets.add_refused(pid, reason);
                 let pid = pid.get();
                 checked = Err(Error::refused(format!(
                     "{path:?} holds {pid}, which {reason}"
@@ -403,6 +412,8 @@ impl Cgroup {
         let failed = |e| Error::io("kill the cgroup", e);
         // The directory and a file of it may need the last two descriptors.
         self.events = None;
+        // A process that is spared can have entered the cgroup since the latest look.
+        self.check(targets)?;
         if !targets.with_room(|| Cgroup::kill(self)).map_err(failed)? {
             targets.with_room(|| self.freeze()).map_err(failed)?;
             self.find(targets, deadline)?;

@@ -8,12 +8,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use process_kill::{Coverage, ErrorKind, Kill, Outcome};
+use process_kill::{Coverage, ErrorKind, Kill, Outcome, Reason};
 
-use super::aim::{grandchild, patricide, refusal, ways};
+use super::aim::{grandchild, patricide, refusal, sorted, ways};
 use super::descriptors::fill_the_table;
 use super::fixture::{
-    OWN_PIDS, PATIENCE, Victim, alone, as_nobody, eventually, is_root, outcomes, patient, states,
+    OWN_PIDS, PATIENCE, Victim, alone, as_nobody, eventually, is_root, outcomes, patient, reasons,
+    states,
 };
 
 /// A new cgroup. It is removed at the end, together with those below it.
@@ -604,4 +605,43 @@ fn a_frozen_cgroup_whose_path_is_lost_is_thawed() {
     );
     victim.all_gone();
     drop(threaded);
+}
+
+#[test]
+fn one_that_is_spared_and_enters_the_cgroup_during_the_grace_lives() {
+    if !is_root("one_that_is_spared_and_enters_the_cgroup_during_the_grace_lives")
+        || !alone!(one_that_is_spared_and_enters_the_cgroup_during_the_grace_lives in OWN_PIDS)
+    {
+        return;
+    }
+    let Some(cgroup) = Cgroup::new("entered") else {
+        return;
+    };
+    let root = root().unwrap().join("cgroup.procs");
+    grandchild(
+        || {},
+        |parent| {
+            let me = std::process::id();
+            for (spared, reason) in [(me, Reason::Caller), (parent, Reason::Ancestor)] {
+                let obedient = Victim::start("");
+                let mut stubborn = Victim::start("ignore=TERM");
+                let pids = sorted(vec![obedient.pid(), stubborn.pid()]);
+                cgroup.take(&pids);
+                let how = Kill::graceful().grace(PATIENCE);
+                let ended = std::thread::scope(|scope| {
+                    let call = scope.spawn(|| how.cgroup(cgroup.dir()));
+                    obedient.until_zombie();
+                    cgroup.take(&[spared]);
+                    stubborn.let_go();
+                    call.join().unwrap()
+                });
+                fs::write(&root, spared.to_string()).unwrap();
+                let error = ended.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Survivors, "{error}");
+                assert_eq!(reasons(&error), [(spared, reason)]);
+                let exited = error.report().unwrap().pids(Outcome::Exited);
+                assert_eq!(sorted(exited), pids);
+            }
+        },
+    );
 }
