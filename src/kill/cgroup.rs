@@ -41,6 +41,9 @@ impl Kill {
     /// are killed. One that enters between this look and the kill is killed. So never move one of them
     /// into a cgroup that is being killed.
     ///
+    /// [`Kill::at_most`] counts what is in the cgroup before the first signal. What is forked there or
+    /// moved into it later is killed too, and does not count.
+    ///
     /// If the caller started a process into a container (nsenter(1), setns(2)), the container's
     /// init stays a survivor until the caller reaps that process; see
     /// [`Reason::StillExiting`](super::super::Reason::StillExiting).
