@@ -114,6 +114,9 @@ fn parents_are_reported_before_their_children() {
 
 #[test]
 fn a_respawning_parent_loses() {
+    if !alone!(a_respawning_parent_loses in OWN_PIDS) {
+        return;
+    }
     for _ in 0..30 {
         let mut victim = Victim::start("respawn{ { } }");
         kill_tree(victim.pid()).unwrap();
@@ -123,6 +126,9 @@ fn a_respawning_parent_loses() {
 
 #[test]
 fn a_respawning_parent_that_obeys_loses_too() {
+    if !alone!(a_respawning_parent_that_obeys_loses_too in OWN_PIDS) {
+        return;
+    }
     for _ in 0..5 {
         let mut victim = Victim::start("ignore=TERM respawn{ { } }");
         let kill = Kill::graceful().grace(Duration::from_millis(20));
@@ -143,6 +149,9 @@ fn orphans_in_a_group_of_the_tree_are_killed() {
 
 #[test]
 fn orphans_in_a_session_of_the_tree_are_killed_in_whatever_group() {
+    if !alone!(orphans_in_a_session_of_the_tree_are_killed_in_whatever_group in OWN_PIDS) {
+        return;
+    }
     for kill in [now(), Kill::graceful().grace(PATIENCE)] {
         let spec = "{ setsid { { setpgid { } } { { setpgid } } exit } { setpgid } }";
         let mut victim = Victim::start(spec);
@@ -176,6 +185,9 @@ fn orphans_in_the_group_of_the_callers_child_are_killed_whoever_adopted_them() {
 
 #[test]
 fn vfork_parents_and_their_children_are_killed() {
+    if !alone!(vfork_parents_and_their_children_are_killed in OWN_PIDS) {
+        return;
+    }
     for kill in [now(), Kill::graceful().grace(PATIENCE)] {
         let mut victim = Victim::start("vfork");
         let child: u32 = victim
@@ -562,6 +574,9 @@ fn a_stubborn_grandchild_of_an_obedient_leader_is_killed() {
 
 #[test]
 fn who_is_forked_on_the_first_signal_is_killed() {
+    if !alone!(who_is_forked_on_the_first_signal_is_killed in OWN_PIDS) {
+        return;
+    }
     // In the three trees, the new process has its parent, is in a group that the root leads, or is
     // in a group that another member leads.
     for spec in ["{ heir=stay }", "setpgid { heir }", "{ setsid { heir } }"] {
