@@ -400,7 +400,13 @@ impl<M: Seek> Selection for Search<M> {
             targets.kill_and(deadline, Outcome::Exited, || self.kin.kill());
             match retry(deadline, || self.prove_empty(targets, deadline))? {
                 Some(_) if self.has_left(targets, deadline)? => return Ok(Proof::NONE),
-                Some(proof) => return self.as_far_as_seen(proof.and(self.trees), targets),
+                Some(proof) => {
+                    let trees = match M::WITH_DESCENDANTS {
+                        true => self.kin.kept(self.trees, targets, self.since),
+                        false => self.trees,
+                    };
+                    return self.as_far_as_seen(proof.and(trees), targets);
+                }
                 None if deadline.has_passed() => return Ok(Proof::NONE),
                 None => {}
             }

@@ -43,8 +43,8 @@ impl Targets<'_> {
     }
 
     /// Stops a target and waits until every thread of it has stopped, or it is gone. Returns at
-    /// once if it is traced or cannot be signalled. If the patience or the time is over, returns
-    /// how still it is then.
+    /// once if it is traced or cannot be signalled. If the patience or the time is over, stops it once
+    /// more and returns how still it is then.
     pub(crate) fn await_stopped(&mut self, index: usize, deadline: Deadline) -> Result<Seen> {
         const PATIENCE: Duration = Duration::from_millis(100);
         /// A fork may take long, and a vfork(2) parent sleeps until its child is done. The next
@@ -64,6 +64,10 @@ impl Targets<'_> {
                 Stillness::Uninterruptible => uninterruptible.has_passed(),
                 Stillness::Running => patience.has_passed(),
             };
+            if is_final && seen.stillness == Stillness::Running && self.targets[index].is_frozen {
+                // Someone may have continued it.
+                self.signal_one(index, &[SIGSTOP], Outcome::Exited);
+            }
             if is_final || self.is_doubtful(index) {
                 return Ok(seen);
             }

@@ -696,8 +696,10 @@ fn hold_forks() -> libc::c_int {
 /// On SIGTERM forks a child that ignores SIGTERM, and says `heir`. Then it ends, unless it is told
 /// to `stay`. The heir of an `aside` is a child of its parent. A `late` one forks so late that it is not
 /// watched any more. Its heir has left the session when it ends. One that ends after a `lap` forks many
-/// more, and sets the number of the newest process (ns_last_pid, root) to the one before its heir.
+/// more, and sets the number of the newest process (ns_last_pid, root) to the one before its heir. One
+/// that is to be `woken` forks on SIGCONT, an heir that leaves the session, and does not end.
 fn heir(how: &str) {
+    const LATE: libc::c_int = 100;
     extern "C" fn fork(flags: libc::c_int, stay: bool) {
         let flags = flags | libc::SIGCHLD;
         // SAFETY: all of these calls are async-signal-safe. Without a stack the new process goes on as
@@ -723,13 +725,13 @@ fn heir(how: &str) {
         fork(libc::CLONE_PARENT, false);
     }
     extern "C" fn late(_: libc::c_int) {
-        fork_late();
+        fork_daemon(LATE);
         // SAFETY: as above.
         unsafe { libc::_exit(0) };
     }
     extern "C" fn lap(_: libc::c_int) {
         const ENOUGH: u32 = 10_000;
-        let heir = fork_late();
+        let heir = fork_daemon(LATE);
         // SAFETY: as above.
         unsafe {
             for _ in 0..ENOUGH {
@@ -750,12 +752,18 @@ fn heir(how: &str) {
             libc::_exit(0)
         }
     }
-    fn fork_late() -> libc::pid_t {
+    extern "C" fn woken(_: libc::c_int) {
+        fork_daemon(0);
+    }
+    /// After so many milliseconds.
+    fn fork_daemon(wait: libc::c_int) -> libc::pid_t {
         let mut pipe = [0; 2];
         // SAFETY: as above. poll(2) gets no descriptor, and only waits.
         unsafe {
-            libc::poll(std::ptr::null_mut(), 0, 100);
+            libc::poll(std::ptr::null_mut(), 0, wait);
             libc::pipe(pipe.as_mut_ptr());
+            // Once.
+            libc::signal(libc::SIGCONT, libc::SIG_DFL);
             let heir = libc::fork();
             if heir == 0 {
                 libc::signal(libc::SIGTERM, libc::SIG_IGN);
@@ -768,15 +776,16 @@ fn heir(how: &str) {
             heir
         }
     }
-    let handler: extern "C" fn(libc::c_int) = match how {
-        "late" => late,
-        "lap" => lap,
-        "stay" => remain,
-        "aside" => aside,
-        _ => leave,
+    let (signal, handler): (_, extern "C" fn(libc::c_int)) = match how {
+        "late" => (libc::SIGTERM, late),
+        "lap" => (libc::SIGTERM, lap),
+        "stay" => (libc::SIGTERM, remain),
+        "aside" => (libc::SIGTERM, aside),
+        "woken" => (libc::SIGCONT, woken),
+        _ => (libc::SIGTERM, leave),
     };
     // SAFETY: the handler makes async-signal-safe calls only.
-    unsafe { libc::signal(libc::SIGTERM, handler as libc::sighandler_t) };
+    unsafe { libc::signal(signal, handler as libc::sighandler_t) };
 }
 
 /// Traces a process until it is gone. Continues the process each time it stops.

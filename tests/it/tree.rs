@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use process_kill::child::adopt_orphans;
-use process_kill::{ErrorKind, Kill, Outcome, Reason, Report, kill_tree_and_verify};
+use process_kill::{Coverage, ErrorKind, Kill, Outcome, Reason, Report, kill_tree_and_verify};
 
 use super::fixture::{
     FairClock, OWN_PIDS, PATIENCE, SLOWNESS, Victim, alone, as_nobody, eventually, filtered,
@@ -70,7 +70,6 @@ pub fn unmoved<T: Send>(pids: &[u32], f: impl FnOnce() -> T + Send) -> T {
     done
 }
 
-/// This has enough time for a machine that is busy.
 /// Binds this thread, and what it starts, to one processor.
 fn on_one_processor() {
     // SAFETY: a set of bits; all zero is the empty set.
@@ -86,6 +85,7 @@ fn on_one_processor() {
     }
 }
 
+/// This has enough time for a machine that is busy.
 fn now() -> Kill {
     Kill::now().verify_within(PATIENCE)
 }
@@ -357,6 +357,31 @@ fn no_member_is_continued_by_the_end_of_its_parent() {
             assert_eq!(report.len(), 101);
             assert_eq!(victim.last_words(), "", "{spec}");
         }
+    }
+}
+
+/// Someone else continues a stopped member before it gets SIGKILL.
+#[test]
+fn a_member_that_is_woken_has_no_secret_child() {
+    if !alone!(a_member_that_is_woken_has_no_secret_child in OWN_PIDS) {
+        return;
+    }
+    for _ in 0..runs(20) {
+        let mut victim = Victim::start("jobs=20 heir=woken");
+        let root = victim.pid();
+        let ended = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !matches!(states(root)[..], ['T' | 'Z'] | []) {}
+                // SAFETY: sends a signal to a child that was not reaped.
+                unsafe { libc::kill(root as i32, libc::SIGCONT) };
+            });
+            kill_tree(root)
+        });
+        if ended.is_ok_and(|report| report.coverage() == Coverage::Exact) {
+            assert!(victim.is_all_gone(Duration::from_secs(5)));
+        }
+        victim.let_go();
+        victim.all_gone();
     }
 }
 

@@ -25,8 +25,8 @@ use super::super::super::proc::{self, Stat};
 use super::super::super::process::group::{Number, OwnedGroup};
 use super::super::super::process::{ProcessGroup, pid_of};
 use super::super::super::sys::{self, Pid, SIGCONT, SIGKILL, SIGSTOP};
-use super::super::super::targets::Targets;
 use super::super::super::targets::found::Added;
+use super::super::super::targets::{Proof, Targets};
 
 mod numbers;
 
@@ -342,6 +342,20 @@ impl Kin {
         match only {
             Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(false),
             only => only.map_err(|e| Error::io("look at the newest processes", e)),
+        }
+    }
+
+    /// What is left of a proof after the members were killed. Someone may have continued a member before
+    /// it got SIGKILL.
+    pub(in super::super) fn kept(
+        &mut self,
+        proof: Proof,
+        targets: &mut Targets<'_>,
+        since: Newest,
+    ) -> Proof {
+        match proof == Proof::EXACT && !self.only_strangers_since(targets, since).unwrap_or(false) {
+            true => Proof::BEST_EFFORT,
+            false => proof,
         }
     }
 
