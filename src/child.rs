@@ -17,6 +17,7 @@
 //! # Ok::<(), process_kill::Error>(())
 //! ```
 
+use std::io;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ use super::proc::{MaybeProc, Proc};
 use super::process::group::OwnedGroup;
 use super::process::{Owner, PidRef, Pin, ProcessGroup, ProcessId, pid_of};
 use super::report::Report;
-use super::sys::spawn::NewGroup;
+use super::sys::spawn::{Mark, NewGroup};
 use super::sys::{self, ChildState, Pid, SIGKILL};
 use super::wait::{Deadline, Ppoll, is_gone_by};
 
@@ -113,7 +114,13 @@ pub trait CommandExt {
     /// `Refused`: the group to join is 0, 1 or above `i32::MAX`. `Proc`: /proc cannot be used.
     /// `Io`: the command cannot be run; the group to join does not exist in this session; no
     /// descriptor is free; or another thread, or an ignored SIGCHLD, reaped the child before it was
-    /// identified. An error leaves no child behind.
+    /// identified. An error leaves no child behind. A process that has got its number since is left
+    /// alone.
+    ///
+    /// # Kernel versions
+    /// Linux 5.12 for the proof that the process is the one that was spawned. Before it, and without
+    /// pidfds, the proof is that it is a child of the caller: another child that got the number during
+    /// this call looks the same.
     fn spawn_managed(&mut self, group: Group) -> Result<Managed>;
 }
 
@@ -128,17 +135,17 @@ impl CommandExt for Command {
             _ => Error::io(format!("spawn {program}"), e),
         };
         let unwatched = |e| Error::io(format!("watch {program}"), e);
-        let child = sys::spawn::spawn_in_group(self, new).map_err(failed)?;
+        let (child, mark) = sys::spawn::spawn_in_group(self, new).map_err(failed)?;
         let pid = child.id();
-        // From here on Drop ends the child if something fails. The child is not reaped, so the pid
-        // is its own.
+        // From here on Drop ends the child if something fails.
         let mut unmanaged = Unmanaged {
             child: Some(child),
+            mark,
             leads: matches!(group, Group::New | Group::NewSession),
         };
-        // `None`: SIGCHLD is ignored, or another thread reaps every child.
-        let id = ProcessId::of(pid)?;
-        let id = id.ok_or_else(|| unwatched(std::io::ErrorKind::NotFound.into()))?;
+        // SIGCHLD is ignored, or another thread reaps every child.
+        let lost = || unwatched(was_reaped());
+        let id = ProcessId::of(pid)?.ok_or_else(lost)?;
         let process = watch(&id).map_err(unwatched)?;
         let own = match unmanaged.leads {
             false => None,
@@ -147,6 +154,10 @@ impl CommandExt for Command {
                 is_session: group == Group::NewSession,
             }),
         };
+        // Asked last: if the child is not reaped yet, all of the above is its own.
+        if !unmanaged.has_number(id.number()) {
+            return Err(lost());
+        }
         Ok(Managed {
             child: unmanaged.child.take(),
             id,
@@ -183,34 +194,44 @@ impl Group {
 }
 
 /// Holds a child; `None`: it has ended.
-fn watch(id: &ProcessId) -> std::io::Result<Option<PidRef>> {
+fn watch(id: &ProcessId) -> io::Result<Option<PidRef>> {
     match PidRef::open(id.number(), Some(id), &mut MaybeProc::default()) {
         Pin::Held(process) => Ok(Some(process)),
         Pin::Gone => Ok(None),
-        Pin::NoRoom => Err(std::io::Error::from_raw_os_error(libc::EMFILE)),
+        Pin::NoRoom => Err(io::Error::from_raw_os_error(libc::EMFILE)),
         Pin::Failed(e) => Err(e),
-        Pin::Refused(_) => Err(std::io::ErrorKind::Unsupported.into()),
+        Pin::Refused(_) => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
 /// A child that is spawned and not managed yet.
 struct Unmanaged {
     child: Option<Child>,
+    mark: Mark,
     leads: bool,
+}
+
+impl Unmanaged {
+    /// Whether the child still has its number. Without the mark, another child of the caller counts as
+    /// the child.
+    fn has_number(&self, pid: Pid) -> bool {
+        let is_child = || !matches!(sys::waitid_nowait(pid), Ok(ChildState::NotOurs) | Err(_));
+        self.mark.names(pid).unwrap_or_else(is_child)
+    }
 }
 
 impl Drop for Unmanaged {
     fn drop(&mut self) {
+        let Some(pid) = self.child.as_ref().and_then(|child| Pid::new(child.id())) else {
+            return;
+        };
+        // If it was reaped, its number may be a stranger's.
+        if !self.has_number(pid) {
+            return;
+        }
         let Some(child) = &mut self.child else {
             return;
         };
-        let Some(pid) = Pid::new(child.id()) else {
-            return;
-        };
-        // If another thread has reaped it, its number may be a stranger's.
-        if matches!(sys::waitid_nowait(pid), Ok(ChildState::NotOurs) | Err(_)) {
-            return;
-        }
         if self.leads {
             // It may have forked already. The number is its own until it is reaped. An error means
             // that no member is left.
@@ -222,6 +243,10 @@ impl Drop for Unmanaged {
             drop(child.wait());
         }
     }
+}
+
+fn was_reaped() -> io::Error {
+    io::Error::from_raw_os_error(libc::ECHILD)
 }
 
 /// A child that is ended with all that belongs to it: its descendants and, if it was given one, its

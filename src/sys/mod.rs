@@ -20,8 +20,8 @@ pub(crate) use fs::{
     fstatat, open_directory, openat, openat_to_write, pread, read, readlinkat,
 };
 pub(crate) use pidfd::{
-    Scope, has_owner_group, pidfd_get_parent, pidfd_open, pidfd_send_signal, pidfs_inode,
-    set_owner_group,
+    Scope, has_owner_group, owner, pidfd_get_parent, pidfd_open, pidfd_send_signal, pidfs_inode,
+    set_owner, set_owner_group,
 };
 pub(crate) use poll::{Event, ppoll, since_boot, sleep};
 pub(crate) use process::{ChildState, waitid_nowait};

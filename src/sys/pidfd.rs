@@ -108,17 +108,31 @@ fn inode_in_pidfs(pidfd: BorrowedFd<'_>) -> io::Result<Option<u64>> {
     Ok(Some(stat.st_ino as u64))
 }
 
-/// fcntl(2) `F_SETOWN`: the file names the process group that has this number now. It never names a
-/// later group.
-pub(crate) fn set_owner_group(pidfd: BorrowedFd<'_>, pgid: Pid) -> io::Result<()> {
+/// fcntl(2) `F_SETOWN`: the file names the process that has this number now. It never names a later
+/// process.
+pub(crate) fn set_owner(file: BorrowedFd<'_>, pid: Pid) -> io::Result<()> {
+    fcntl_setown(file, pid.0)
+}
+
+/// As [`set_owner`], for a process group.
+pub(crate) fn set_owner_group(file: BorrowedFd<'_>, pgid: Pid) -> io::Result<()> {
+    fcntl_setown(file, -pgid.0)
+}
+
+fn fcntl_setown(file: BorrowedFd<'_>, owner: libc::pid_t) -> io::Result<()> {
     // SAFETY: two integers; the descriptor is open. No signal follows, because a pidfd has no
     // `O_ASYNC`.
-    check(unsafe { libc::fcntl(pidfd.as_raw_fd(), libc::F_SETOWN, -pgid.0) })
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETOWN, owner) })
 }
 
 /// fcntl(2) `F_GETOWN_EX`, Linux 5.12: whether the group of [`set_owner_group`] has a member, a zombie
 /// too. Older kernels do not look: `Unsupported`.
-pub(crate) fn has_owner_group(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+pub(crate) fn has_owner_group(file: BorrowedFd<'_>) -> io::Result<bool> {
+    owner(file).map(|owner| owner.is_some())
+}
+
+/// As [`has_owner_group`]: the number of the process of [`set_owner`]; `None`: it was reaped.
+pub(crate) fn owner(file: BorrowedFd<'_>) -> io::Result<Option<Pid>> {
     // linux/fcntl.h. The libc crate has neither.
     const F_GETOWN_EX: libc::c_int = 16;
     #[repr(C)]
@@ -128,10 +142,10 @@ pub(crate) fn has_owner_group(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
     }
     let mut owner = Owner { kind: 0, pid: 0 };
     // SAFETY: `owner` has the layout of `struct f_owner_ex` and is valid for writes.
-    check(unsafe { libc::fcntl(pidfd.as_raw_fd(), F_GETOWN_EX, &raw mut owner) })?;
+    check(unsafe { libc::fcntl(file.as_raw_fd(), F_GETOWN_EX, &raw mut owner) })?;
     match owner.pid {
-        0 => Ok(false),
-        _ if release()? >= (5, 12) => Ok(true),
+        0 => Ok(None),
+        pid if release()? >= (5, 12) => Ok(Some(Pid(pid))),
         _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }

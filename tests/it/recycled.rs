@@ -1,18 +1,23 @@
 //! Several trees by identity, and what happens when a number is used again.
 
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
-use nix::unistd::{getpgid, getsid};
-use process_kill::child::{Group, Registry};
+use nix::fcntl::OFlag;
+use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::unistd::{getpgid, getsid, pipe2};
+use process_kill::child::{CommandExt as _, Group, Registry, adopt_orphans};
 use process_kill::{ErrorKind, Kill, Outcome, ProcessId, Reason, Report, wait_until_gone};
 
 use super::aim::{grandchild, group, of, raw, sorted, ways};
 use super::child::{Crew, is_reaped};
 use super::fixture::{
-    OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, outcomes, patient, reasons, states,
-    stubborn,
+    OWN_PIDS, PATIENCE, Victim, alone, eventually, is_root, outcomes, patient, reasons, release,
+    states, stubborn, without_pidfds,
 };
 use super::identity::of_another_boot;
 use super::tree::unmoved;
@@ -342,6 +347,86 @@ fn a_session_that_has_the_number_of_a_managed_child_is_not_hit() {
             unmoved(&[member], || drop(crew));
             assert!(daemon.answers());
         }
+    }
+}
+
+/// The child is reaped at once, because SIGCHLD is ignored. A process that it has forked holds up its
+/// spawn until another process has the number and leads a group: a stranger's child, or with `adopts`
+/// a child of the caller.
+fn a_successor_during_the_spawn_is_not_managed(adopts: bool) {
+    // SAFETY: SIG_IGN runs no code.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
+    if adopts {
+        adopt_orphans().unwrap();
+    }
+    for group in [Group::Inherit, Group::New, Group::NewSession] {
+        let [(leash, tell), (told, out)] = [(); 2].map(|()| pipe2(OFlag::O_CLOEXEC).unwrap());
+        let (mut tell, told) = (File::from(tell), File::from(told));
+        let mut command = stubborn("exit");
+        command.stdin(leash).stdout(out);
+        let program = CString::new(env!("CARGO_BIN_EXE_stubborn")).unwrap();
+        let give_number_away = move || {
+            let argv = [program.as_ptr(), std::ptr::null()];
+            let envp = [c"STUBBORN=".as_ptr(), std::ptr::null()];
+            // SAFETY: async-signal-safe calls, and pointers to values that live. Zero is valid for
+            // all fields of clone_args. Without CLONE_VM this is fork(2).
+            unsafe {
+                let number = libc::getpid();
+                if libc::fork() != 0 {
+                    return Ok(());
+                }
+                let mut args: libc::clone_args = std::mem::zeroed();
+                args.flags = libc::CLONE_PARENT as u64;
+                args.set_tid = (&raw const number) as u64;
+                args.set_tid_size = 1;
+                let size = size_of::<libc::clone_args>();
+                loop {
+                    match libc::syscall(libc::SYS_clone3, &raw mut args, size) {
+                        0 => break,
+                        -1 if *libc::__errno_location() == libc::EEXIST => {}
+                        _ => libc::_exit(0),
+                    }
+                }
+                libc::setpgid(0, 0);
+                libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr());
+                libc::_exit(1)
+            }
+        };
+        // SAFETY: the closure makes async-signal-safe calls only.
+        unsafe { command.pre_exec(give_number_away) };
+        let spawned = command.spawn_managed(group);
+        drop(command);
+        let spawned = spawned.map(drop).map_err(|e| e.kind());
+        assert_eq!(spawned, Err(ErrorKind::Io), "{group:?}");
+        let mut lines = BufReader::new(told).lines();
+        let [ready, successor] = [(); 2].map(|()| lines.next().unwrap().unwrap());
+        assert_eq!(ready, successor);
+        tell.write_all(b"ping\n").unwrap();
+        let answer = lines.next().map(Result::unwrap);
+        assert_eq!(answer, Some(ready.replace("ready", "pong")));
+        drop(tell);
+        assert!(lines.next().is_none());
+    }
+}
+
+#[test]
+fn a_stranger_with_the_number_of_a_child_is_not_managed() {
+    let name = "a_stranger_with_the_number_of_a_child_is_not_managed";
+    if is_root(name) && alone!(a_stranger_with_the_number_of_a_child_is_not_managed in OWN_PIDS) {
+        a_successor_during_the_spawn_is_not_managed(false);
+        without_pidfds(|| a_successor_during_the_spawn_is_not_managed(false));
+    }
+}
+
+#[test]
+fn another_child_with_the_number_of_a_child_is_not_managed() {
+    let name = "another_child_with_the_number_of_a_child_is_not_managed";
+    if release() < [5, 12] {
+        println!("skipped: {name} needs Linux 5.12");
+    } else if is_root(name)
+        && alone!(another_child_with_the_number_of_a_child_is_not_managed in OWN_PIDS)
+    {
+        a_successor_during_the_spawn_is_not_managed(true);
     }
 }
 
