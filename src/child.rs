@@ -29,7 +29,7 @@ use super::process::group::OwnedGroup;
 use super::process::{Owner, PidRef, Pin, ProcessGroup, ProcessId, pid_of};
 use super::report::Report;
 use super::sys::spawn::{Mark, NewGroup};
-use super::sys::{self, ChildState, Pid, SIGKILL};
+use super::sys::{self, ChildId, Pid, SIGKILL, When};
 use super::wait::{Deadline, Ppoll, is_gone_by};
 
 mod output;
@@ -165,6 +165,7 @@ impl CommandExt for Command {
             own,
             group: group.number(pid),
             owner: Owner::current(),
+            status: None,
         })
     }
 }
@@ -193,9 +194,9 @@ impl Group {
     }
 }
 
-/// Holds a child; `None`: it has ended.
+/// Holds a child, a zombie too; `None`: it has ended, and there are no pidfds.
 fn watch(id: &ProcessId) -> io::Result<Option<PidRef>> {
-    match PidRef::open(id.number(), Some(id), &mut MaybeProc::default()) {
+    match PidRef::open_unlooked(id.number(), Some(id), &mut MaybeProc::default()) {
         Pin::Held(process) => Ok(Some(process)),
         Pin::Gone => Ok(None),
         Pin::NoRoom => Err(io::Error::from_raw_os_error(libc::EMFILE)),
@@ -215,7 +216,7 @@ impl Unmanaged {
     /// Whether the child still has its number. Without the mark, another child of the caller counts as
     /// the child.
     fn has_number(&self, pid: Pid) -> bool {
-        let is_child = || !matches!(sys::waitid_nowait(pid), Ok(ChildState::NotOurs) | Err(_));
+        let is_child = || sys::waitid_status(ChildId::Number(pid), When::Now).is_ok();
         self.mark.names(pid).unwrap_or_else(is_child)
     }
 }
@@ -264,11 +265,13 @@ pub struct Managed {
     /// `None`: detached, or already ended by `output`.
     child: Option<Child>,
     id: ProcessId,
-    /// `None`: it had exited when it was spawned.
+    /// `None`: it had exited when it was spawned, and there are no pidfds.
     process: Option<PidRef>,
     own: Option<OwnedGroup>,
     group: u32,
     owner: Owner,
+    /// Its status, once it was seen.
+    status: Option<ExitStatus>,
 }
 
 impl Managed {
@@ -290,7 +293,8 @@ impl Managed {
         self.group
     }
 
-    /// The child itself, for its pipes.
+    /// The child itself, for its pipes. Wait for it by [`Managed::wait`]: what [`Child::wait`] reaps
+    /// may be another child, if another thread has reaped this one.
     pub fn child(&mut self) -> &mut Child {
         match &mut self.child {
             Some(child) => child,
@@ -303,22 +307,85 @@ impl Managed {
     /// wait with a time limit, call [`Managed::output`], which also works without pipes.
     ///
     /// # Errors
-    /// `Io`: another thread has reaped it.
+    /// `Io`: another thread has reaped it. A child that has got its number since is not waited for.
+    ///
+    /// # Kernel versions
+    /// Linux 5.4 to wait by pidfd. Before it, and without pidfds, the identity is compared, and an
+    /// error says if that cannot be done.
     pub fn wait(&mut self) -> Result<ExitStatus> {
-        let pid = self.id();
-        let waited = self.child().wait();
-        waited.map_err(|e| Error::io(format!("wait for child {pid}"), e))
+        drop(self.child().stdin.take());
+        let status = self.status_when(When::Ended);
+        status
+            .and_then(|status| status.ok_or_else(was_reaped))
+            .map_err(|e| Error::io(format!("wait for child {}", self.id()), e))
     }
 
     /// Its true status if it has exited; `None`: it runs. Does not wait, and leaves the standard
     /// input open.
     ///
     /// # Errors
-    /// `Io`: another thread has reaped it.
+    /// As [`Managed::wait`].
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
-        let pid = self.id();
-        let waited = self.child().try_wait();
-        waited.map_err(|e| Error::io(format!("wait for child {pid}"), e))
+        let status = self.status_when(When::Now);
+        status.map_err(|e| Error::io(format!("wait for child {}", self.id()), e))
+    }
+
+    /// Its status; `None`: it runs.
+    fn status_when(&mut self, when: When) -> io::Result<Option<ExitStatus>> {
+        if self.status.is_none() {
+            self.status = match self.look(when) {
+                Err(e) if e.raw_os_error() == Some(libc::ECHILD) => self.status_of_reaped()?,
+                status => status?,
+            };
+            self.reap();
+        }
+        Ok(self.status)
+    }
+
+    /// Its status; `None`: it runs. It is not reaped. `ECHILD`: it was reaped before, whatever has its
+    /// number now.
+    fn look(&self, when: When) -> io::Result<Option<ExitStatus>> {
+        if let Some(pidfd) = self.process.as_ref().and_then(PidRef::pidfd) {
+            match sys::waitid_status(ChildId::Pidfd(pidfd), when) {
+                // Linux before 5.4.
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
+                status => return status,
+            }
+        }
+        self.check_number()?;
+        let status = sys::waitid_status(ChildId::Number(self.id.number()), when)?;
+        // It has kept its number until now, so the status is its own.
+        self.check_number()?;
+        Ok(status)
+    }
+
+    /// `ECHILD`: it does not have its number any more.
+    fn check_number(&self) -> io::Result<()> {
+        match ProcessId::of(self.id())? {
+            Some(id) if id.is_same(&self.id) => Ok(()),
+            _ => Err(was_reaped()),
+        }
+    }
+
+    /// Its status, if std's `Child` has reaped it.
+    fn status_of_reaped(&mut self) -> io::Result<Option<ExitStatus>> {
+        let number = ChildId::Number(self.id.number());
+        match sys::waitid_status(number, When::Now) {
+            // Another child has the number, and std would take its status.
+            Ok(_) => Err(was_reaped()),
+            Err(_) => self.child().try_wait(),
+        }
+    }
+
+    /// Reaps it, if it has ended.
+    fn reap(&mut self) {
+        if let Ok(Some(status)) = self.look(When::Now) {
+            self.status = Some(status);
+            // A zombie keeps its number, so std waits for no other child. std's `Child` must do it:
+            // after that it neither signals nor waits for the number. An error: another thread was
+            // faster.
+            drop(self.child().try_wait());
+        }
     }
 
     /// Ends it, all its descendants and all members of its own group or session, under one
@@ -333,8 +400,7 @@ impl Managed {
     /// from a later group of the same number, and may be left alone: `Unproven`.
     pub fn stop(&mut self, how: &Kill) -> Result<Report> {
         let stopped = how.families(&[self.id], self.own.as_slice(), Ppoll);
-        // If it is not gone, there is nothing to reap.
-        drop(self.child().try_wait());
+        self.reap();
         stopped
     }
 
@@ -351,7 +417,7 @@ impl Managed {
             process.signal(SIGKILL, &mut proc).unwrap_or(false);
             is_gone_by(process, deadline, &mut proc, &mut Ppoll).unwrap_or(false);
         }
-        drop(self.child().try_wait());
+        self.reap();
     }
 
     /// Gives the plain child back. Nothing is killed.
@@ -366,16 +432,13 @@ impl Managed {
 
 impl Drop for Managed {
     fn drop(&mut self) {
-        let Some(child) = &mut self.child else {
-            return;
-        };
         // This is a forked copy of the process: the child is not its own.
-        if !self.owner.is_caller() {
+        if self.child.is_none() || !self.owner.is_caller() {
             return;
         }
         // A leader is reaped after its group has ended: before Linux 5.12 only the leader, a zombie
         // too, shows that the number is still the group's own.
-        let is_over = self.own.is_none() && matches!(child.try_wait(), Ok(Some(_)));
+        let is_over = self.own.is_none() && matches!(self.try_wait(), Ok(Some(_)));
         if !is_over {
             let deadline = Deadline::after(Duration::from_secs(2));
             // Drop cannot report a survivor; `stop` does.

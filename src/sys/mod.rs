@@ -24,7 +24,7 @@ pub(crate) use pidfd::{
     set_owner, set_owner_group,
 };
 pub(crate) use poll::{Event, ppoll, since_boot, sleep};
-pub(crate) use process::{ChildState, waitid_nowait};
+pub(crate) use process::{ChildId, ChildState, When, waitid_nowait, waitid_status};
 pub(crate) use regex::Regex;
 pub(crate) use signal::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM, kill, kill_group};
 

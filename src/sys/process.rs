@@ -2,6 +2,9 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
 use super::{Pid, check, retry};
 
@@ -56,20 +59,61 @@ pub(crate) enum ChildState {
 /// waitid(2) with `WEXITED | WNOWAIT | WNOHANG`, and `__WALL` (Linux 4.7) for children made by
 /// clone(2) without SIGCHLD.
 pub(crate) fn waitid_nowait(pid: Pid) -> io::Result<ChildState> {
-    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let options = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
-    let id = libc::id_t::from(pid.get());
-    // SAFETY: `info` is valid for writes of a siginfo_t for the whole call.
-    match retry(|| check(unsafe { libc::waitid(libc::P_PID, id, info.as_mut_ptr(), options) })) {
-        // SAFETY: zeroed above and written by a successful waitid; all of its fields are integers
-        // or pointers, for which zero is valid. With WNOHANG si_pid stays 0 while it runs.
-        Ok(()) => match unsafe { info.assume_init().si_pid() } {
-            0 => Ok(ChildState::Running),
-            _ => Ok(ChildState::Exited),
-        },
+    match waitid(ChildId::Number(pid), libc::WNOHANG | libc::__WALL) {
+        Ok(None) => Ok(ChildState::Running),
+        Ok(Some(_)) => Ok(ChildState::Exited),
         Err(e) if e.raw_os_error() == Some(libc::ECHILD) => Ok(ChildState::NotOurs),
         Err(e) => Err(e),
     }
+}
+
+/// Which child waitid(2) looks at.
+#[derive(Clone, Copy)]
+pub(crate) enum ChildId<'fd> {
+    Number(Pid),
+    /// `P_PIDFD`, Linux 5.4; `EINVAL` before.
+    Pidfd(BorrowedFd<'fd>),
+}
+
+/// When waitid(2) looks at a child.
+#[derive(Clone, Copy)]
+pub(crate) enum When {
+    /// `WNOHANG`.
+    Now,
+    Ended,
+}
+
+/// waitid(2) with `WEXITED | WNOWAIT`: the status of a child, which is not reaped; `None`: it runs.
+/// `ECHILD`: it is no child of the caller, or it was reaped.
+pub(crate) fn waitid_status(child: ChildId<'_>, when: When) -> io::Result<Option<ExitStatus>> {
+    let options = match when {
+        When::Now => libc::WNOHANG,
+        When::Ended => 0,
+    };
+    waitid(child, options)
+}
+
+fn waitid(child: ChildId<'_>, options: libc::c_int) -> io::Result<Option<ExitStatus>> {
+    let (kind, id) = match child {
+        ChildId::Number(pid) => (libc::P_PID, pid.get()),
+        ChildId::Pidfd(fd) => (libc::P_PIDFD, fd.as_raw_fd().unsigned_abs()),
+    };
+    let options = libc::WEXITED | libc::WNOWAIT | options;
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: `info` is valid for writes of a siginfo_t for the whole call.
+    retry(|| check(unsafe { libc::waitid(kind, id, info.as_mut_ptr(), options) }))?;
+    // SAFETY: zeroed above and written by a successful waitid; all of its fields are integers or
+    // pointers, for which zero is valid.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: waitid fills the fields of SIGCHLD. With WNOHANG si_pid stays 0 while the child runs.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    // As wait(2) encodes it.
+    let status = match info.si_code {
+        libc::CLD_EXITED => (status & 0xff) << 8,
+        libc::CLD_DUMPED => status | 0x80,
+        _ => status,
+    };
+    Ok((pid != 0).then(|| ExitStatus::from_raw(status)))
 }
 
 /// kcmp(2) `KCMP_VM`: whether two processes share their memory, as after vfork(2) until execve(2).

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::wait::waitpid;
 use nix::unistd::{getpgid, getsid, pipe2};
-use process_kill::child::{CommandExt as _, Group, Registry, adopt_orphans};
+use process_kill::child::{CommandExt as _, Group, Limits, Registry, adopt_orphans};
 use process_kill::{ErrorKind, Kill, Outcome, ProcessId, Reason, Report, wait_until_gone};
 
 use super::aim::{grandchild, group, of, raw, sorted, ways};
@@ -427,6 +428,51 @@ fn another_child_with_the_number_of_a_child_is_not_managed() {
         && alone!(another_child_with_the_number_of_a_child_is_not_managed in OWN_PIDS)
     {
         a_successor_during_the_spawn_is_not_managed(true);
+    }
+}
+
+/// The managed child was reaped by another, and its number is that of another child, a zombie.
+fn the_status_of_another_child_is_left() {
+    for group in [Group::Inherit, Group::New, Group::NewSession] {
+        for way in 0..5 {
+            // Nothing holds it, so it ends.
+            let mut managed = Crew::start("", group).managed;
+            let id = managed.process_id();
+            waitpid(raw(id.pid()), None).unwrap();
+            // Without inode numbers only the start time tells the two apart.
+            let tick = || of(Victim::start("").pid()).start_time();
+            eventually("another tick", || tick() > id.start_time());
+            let mut other = start_as(id.pid(), stubborn("exit=20"));
+            other.until_zombie();
+            match way {
+                0 => assert_eq!(managed.wait().unwrap_err().kind(), ErrorKind::Io),
+                1 => assert_eq!(managed.try_wait().unwrap_err().kind(), ErrorKind::Io),
+                2 => drop(managed.stop(&patient()).unwrap()),
+                3 => {
+                    let output = managed.output(&Limits::new()).unwrap();
+                    assert_eq!(output.status, None);
+                    managed = Crew::start("", group).managed;
+                }
+                _ => {}
+            }
+            drop(managed);
+            assert_eq!(
+                other.child().wait().unwrap().code(),
+                Some(20),
+                "{group:?} {way}"
+            );
+        }
+    }
+}
+
+#[test]
+fn another_child_with_the_number_of_a_reaped_one_keeps_its_status() {
+    let name = "another_child_with_the_number_of_a_reaped_one_keeps_its_status";
+    if is_root(name)
+        && alone!(another_child_with_the_number_of_a_reaped_one_keeps_its_status in OWN_PIDS)
+    {
+        the_status_of_another_child_is_left();
+        without_pidfds(the_status_of_another_child_is_left);
     }
 }
 
