@@ -95,7 +95,8 @@ pub enum Group {
     New,
     /// A group of its own in a session of its own, without a terminal (setsid(2)). [`Managed`] owns
     /// both. Orphans of the tree are found as long as they stay in the session, also in groups of
-    /// their own.
+    /// their own. Its zombie keeps the number of the session, so [`Managed::wait`] does not reap it:
+    /// [`Managed::stop`], [`Managed::output`] and drop do.
     NewSession,
     /// An existing group in the caller's session, by its number: for the members of one pipeline.
     /// The group is never signalled as a whole, because others are in it. Its owner ends it, for
@@ -306,6 +307,9 @@ impl Managed {
     /// Closes its standard input and waits until it exits. Every call returns its true status. To
     /// wait with a time limit, call [`Managed::output`], which also works without pipes.
     ///
+    /// A child with a session of its own ([`Group::NewSession`]) stays a zombie until a
+    /// [`Managed::stop`] that is `Ok`, [`Managed::output`] or drop reaps it.
+    ///
     /// # Errors
     /// `Io`: another thread has reaped it. A child that has got its number since is not waited for.
     ///
@@ -337,9 +341,16 @@ impl Managed {
                 Err(e) if e.raw_os_error() == Some(libc::ECHILD) => self.status_of_reaped()?,
                 status => status?,
             };
-            self.reap();
+            if !self.leads_session() {
+                self.reap();
+            }
         }
         Ok(self.status)
+    }
+
+    /// If so, its zombie shows that the number of the session is still its own.
+    fn leads_session(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| own.is_session)
     }
 
     /// Its status; `None`: it runs. It is not reaped. `ECHILD`: it was reaped before, whatever has its
@@ -382,15 +393,19 @@ impl Managed {
         if let Ok(Some(status)) = self.look(When::Now) {
             self.status = Some(status);
             // A zombie keeps its number, so std waits for no other child. std's `Child` must do it:
-            // after that it neither signals nor waits for the number. An error: another thread was
-            // faster.
+            // after that it neither signals nor waits for the number. One gap is left: another thread
+            // reaps it after the look, and a child that gets the number ends before this call.
             drop(self.child().try_wait());
         }
     }
 
     /// Ends it, all its descendants and all members of its own group or session, under one
     /// deadline, and reaps it. [`Managed::wait`] still returns its status. Members of its own group
-    /// are also ended if it was waited for long ago.
+    /// or session are also ended if it was waited for long ago.
+    ///
+    /// If something else than `Managed` has reaped the leader of a session, such as [`Child::wait`],
+    /// members in groups of their own cannot be told from a later session of the same number. They are
+    /// left alone: `Unproven`.
     ///
     /// # Errors
     /// As [`Kill::trees`].
@@ -400,7 +415,10 @@ impl Managed {
     /// from a later group of the same number, and may be left alone: `Unproven`.
     pub fn stop(&mut self, how: &Kill) -> Result<Report> {
         let stopped = how.families(&[self.id], self.own.as_slice(), Ppoll);
-        self.reap();
+        // The next call may have to find what is left of the session.
+        if stopped.is_ok() || !self.leads_session() {
+            self.reap();
+        }
         stopped
     }
 

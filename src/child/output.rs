@@ -218,6 +218,7 @@ impl Managed {
             .kill
             .families(&[self.id], self.own.as_slice(), &mut pipes);
         let status = self.try_wait().ok().flatten();
+        self.reap();
         // A second try would not end a survivor, so Drop must not repeat the kill. If nothing was
         // sent, Drop does it.
         let was_sent = |e: &Error| matches!(e.kind(), ErrorKind::Survivors | ErrorKind::Unproven);

@@ -254,15 +254,22 @@ fn members_that_outlive_a_leader_long_waited_for_are_ended() {
         println!("skipped: {test} needs Linux 5.12");
         return;
     }
-    for group in [Group::New, Group::NewSession] {
+    for (group, spec) in [
+        (Group::New, "{ ignore=TERM } exit=3"),
+        (Group::NewSession, "{ ignore=TERM } exit=3"),
+        (Group::NewSession, "{ setpgid ignore=TERM } exit=3"),
+    ] {
         for by_stop in [true, false] {
-            let mut crew = Crew::start("{ ignore=TERM } exit=3", group);
+            let mut crew = Crew::start(spec, group);
             let pid = crew.managed.id();
-            assert_eq!(crew.managed.wait().unwrap().code(), Some(3));
+            for _ in 0..2 {
+                assert_eq!(crew.managed.wait().unwrap().code(), Some(3));
+            }
             assert!(crew.pids.len() == 2 && is_alive(crew.pids.iter().find(|&&p| p != pid)));
             if by_stop {
                 let report = crew.managed.stop(&patient()).unwrap();
                 assert_eq!(report.pids(Outcome::Killed).len(), 1);
+                assert!(is_reaped(pid));
                 assert_eq!(crew.managed.wait().unwrap().code(), Some(3));
             } else {
                 let Crew {
@@ -553,5 +560,21 @@ fn a_child_of_another_user_is_a_survivor_that_can_be_stopped_later() {
     );
     assert!(crew.answers());
     crew.managed.stop(&patient()).unwrap();
+    crew.all_gone();
+}
+
+#[test]
+fn a_session_is_found_again_after_a_stop_that_failed() {
+    if !is_root("a_session_is_found_again_after_a_stop_that_failed") {
+        return;
+    }
+    let mut crew = Crew::start("{ setpgid } exit", Group::NewSession);
+    let managed = &mut crew.managed;
+    managed.wait().unwrap();
+    let error = super::fixture::as_nobody(|| managed.stop(&patient()).unwrap_err());
+    assert_eq!(error.kind(), ErrorKind::Survivors);
+    let report = managed.stop(&patient()).unwrap();
+    assert_eq!(report.pids(Outcome::Killed).len(), 1);
+    assert!(is_reaped(managed.id()));
     crew.all_gone();
 }

@@ -340,7 +340,7 @@ fn a_session_that_has_the_number_of_a_managed_child_is_not_hit() {
             let registry = Registry::new();
             let ticket = registry.add(&crew.managed).unwrap();
             crew.managed.child().kill().unwrap();
-            crew.managed.wait().unwrap();
+            crew.managed.child().wait().unwrap();
             let (mut daemon, member) = daemon_as(crew.managed.id());
             unmoved(&[member], || stop(&mut crew, &how));
             unmoved(&[member], || drop(registry.kill_all(&how).unwrap()));
