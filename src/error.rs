@@ -44,8 +44,8 @@ pub enum ErrorKind {
 /// `Display` names the first ten survivors with pid, name and reason, and how many more there are. It
 /// does not repeat its `source()`: a log needs both. `Debug` is that text and the source, because
 /// `unwrap` and a `main` that returns the error print `Debug`. `{:#?}` shows the survivors and the
-/// report field by field. If the calling thread had no processor most of the time, the text says so; see
-/// [`guide::survivors`](super::guide::survivors).
+/// report field by field. If the calling thread had no processor for most of the time since it began to
+/// stop a tree, the text says so; see [`guide::survivors`](super::guide::survivors).
 ///
 /// ```
 /// use process_kill::{ErrorKind, Kill, Reason};
@@ -64,7 +64,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     what: What,
     left_alone: Vec<Survivor>,
-    /// How long the calling thread waited for a processor while it killed a tree, if that is known.
+    /// How long the calling thread waited for a processor, if it did little else.
     starved: Option<Duration>,
     /// What another module has attached, as `child` attaches its output.
     more: Option<Box<dyn Any + Send + Sync>>,
@@ -223,7 +223,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.fmt_what(f)?;
-        match self.starved() {
+        match self.0.starved {
             Some(time) => {
                 let time = time.as_secs_f64();
                 write!(f, "; the calling thread waited {time:.1} s for a processor")
@@ -234,13 +234,6 @@ impl fmt::Display for Error {
 }
 
 impl Error {
-    /// How long the calling thread had no processor, if that was most of the time of the call.
-    fn starved(&self) -> Option<Duration> {
-        const LEAST: Duration = Duration::from_millis(100);
-        let most = self.report()?.elapsed() / 2;
-        self.0.starved.filter(|&time| time > most.max(LEAST))
-    }
-
     fn fmt_what(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.what {
             What::Survivors {

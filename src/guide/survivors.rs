@@ -51,12 +51,13 @@
 //!
 //! # A caller without a processor
 //!
-//! A program that forks without pause takes the processors from the thread that kills it. If that thread
-//! has none for most of the call, the text of the error says how long it waited, and the call may return
-//! after its deadline. Kill such a program from a thread with a higher priority (setpriority(2), which
-//! needs `CAP_SYS_NICE`), or start it in a cgroup, which one write kills
-//! ([`Kill::cgroup`](super::super::Kill::cgroup)). On Linux 5.10 with two slow processors, 200 processes
-//! that forked without pause were killed in 1 s at nice -20, and were not in 100 s at nice 0.
+//! A tree that forks without pause takes the processors from the thread that stops it. If that thread has
+//! none for most of the time, the text of the error says how long it waited, and the call may return after
+//! its deadline. Kill such a program from a thread with a higher priority (setpriority(2), which needs
+//! `CAP_SYS_NICE`), or start it in a cgroup ([`Kill::cgroup`](super::super::Kill::cgroup)), where it can be
+//! killed without being stopped. On Linux 5.10 with two slow processors, 200 processes that forked
+//! without pause were killed in 1 s at nice -20, and were not in 100 s at nice 0. Against the limit of a
+//! cgroup (`cpu.max`) no priority helps.
 //!
 //! # Waiting for a survivor
 //!

@@ -67,9 +67,9 @@ pub(crate) struct Targets<'w> {
     sent: Option<Duration>,
     /// When SIGKILL was first sent.
     killed: Option<Instant>,
-    /// How long this thread had waited for a processor when the freeze began; `None`: there was no
-    /// freeze, or the kernel does not tell.
-    waited: Option<Duration>,
+    /// When the first freeze began, and how long this thread had waited for a processor until then, if
+    /// the kernel tells.
+    froze: Option<(Instant, Option<Duration>)>,
     wait: Box<dyn Wait + 'w>,
 }
 
@@ -134,7 +134,7 @@ impl<'w> Targets<'w> {
             most: None,
             sent: None,
             killed: None,
-            waited: None,
+            froze: None,
             wait: Box::new(wait),
         }
     }

@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::error::{Error, Result};
 use super::super::proc::{MaybeProc, ProcessDir};
@@ -150,16 +150,18 @@ impl Targets<'_> {
 
     /// Notes that a freeze begins.
     pub(crate) fn begin_freeze(&mut self) {
-        if self.waited.is_none() {
-            self.waited = self.waited_for_processor();
+        if self.froze.is_none() {
+            self.froze = Some((Instant::now(), self.waited_for_processor()));
         }
     }
 
-    /// How long this thread had no processor since the freeze began. A tree that forks without pause
-    /// can take almost all of its time.
+    /// How long this thread has waited for a processor since the freeze began, if it did little else. A
+    /// tree that forks without pause can take almost all of its time.
     fn starved(&mut self) -> Option<Duration> {
-        let before = self.waited?;
-        self.waited_for_processor()?.checked_sub(before)
+        const LEAST: Duration = Duration::from_millis(100);
+        let (began, before) = self.froze?;
+        let waited = self.waited_for_processor()?.checked_sub(before?)?;
+        (waited > LEAST.max(began.elapsed() / 2)).then_some(waited)
     }
 
     fn waited_for_processor(&mut self) -> Option<Duration> {
