@@ -14,7 +14,8 @@
 //! 2. **The fork counter.** The kernel numbers processes and threads as they are born, and shows
 //!    the newest number (`/proc/sys/kernel/ns_last_pid`, or the last field of `/proc/loadavg`). If
 //!    the number is the same before and after a search, nothing was born during it, and the search
-//!    has seen everything. If it moved by a few, the newcomers are looked at one by one.
+//!    has seen everything. If it moved by a few, the newcomers are looked at one by one. If there was time
+//!    for a lap of all numbers, the forks are counted too.
 //!
 //! | result | means |
 //! |---|---|
@@ -50,6 +51,18 @@
 //! - A process group ([`Kill::groups`](super::super::Kill::groups)). No member escapes the signal
 //!   by forking, but a process can leave the group.
 //! - The caller's own descendants, once it adopts orphans: see [`orphans`](super::orphans).
+//!
+//! # What `Exact` leaves out
+//!
+//! Three kinds of births leave no trace that could be looked at:
+//!
+//! - The kernel takes the number of a process before the process can be seen. A process that is no target,
+//!   such as an ancestor of the caller, can be in the middle of a fork while a search ends. The child then
+//!   matches after the search. The members of a tree are stopped first, so this is true of searches alone.
+//! - A child of the caller can make its own child one of the caller (clone(2) `CLONE_PARENT`). If that one
+//!   leaves session and group, it looks like a child that another thread of the caller has started.
+//! - Root can choose the number of a process (clone3(2) `set_tid`), or of the next one
+//!   (`/proc/sys/kernel/ns_last_pid`).
 //!
 //! # What descent cannot show
 //!

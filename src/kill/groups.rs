@@ -28,7 +28,8 @@ impl Kill {
     /// A group is signalled as a whole, and no member escapes that by forking. It is empty when
     /// every member is gone: zombies do not count. If the leader was not reaped when the call
     /// began, a pidfd of it makes sure that no later group of the same number is hit. A group
-    /// without members is no error. The report names processes, not groups.
+    /// without members is no error. The report names processes, not groups. Who enters a group during
+    /// the call is a member of it, also if it is the caller.
     ///
     /// # Errors
     /// `Refused`: one of the numbers is 0, 1 or above `i32::MAX`, or a group holds the caller or

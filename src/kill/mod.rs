@@ -134,7 +134,8 @@ impl Kill {
     ///
     /// Without this they are spared. Naming one makes it a survivor ([`Reason::Ancestor`]), a
     /// search passes over them, and a group or cgroup that holds one is refused. The caller itself
-    /// and init are always spared. A tree that holds the caller is never killed.
+    /// and init are always spared. [`Kill::tree`] refuses a tree that holds the caller. If
+    /// [`Kill::directory`] finds an ancestor, it kills all the tree of that one but the caller.
     ///
     /// ```no_run
     /// let parent = std::os::unix::process::parent_id();

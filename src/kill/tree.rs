@@ -38,7 +38,8 @@ impl Kill {
     /// the call.
     ///
     /// [`Coverage::Exact`](super::super::Coverage): no process was born, or only strangers were,
-    /// from the call until the tree was closed. It is
+    /// from the call until the tree was gone, as far as the kernel shows
+    /// ([`guide::searches`](super::super::guide::searches)). It is
     /// [`BestEffort`](super::super::Coverage::BestEffort) in each of these cases:
     ///
     /// - The machine kept forking, and two looks in a row found nothing new.
