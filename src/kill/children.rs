@@ -238,6 +238,7 @@ impl Selection for Children {
                 let looked_at = self.catch(targets)?;
                 // No process in the list lived, and none came or went since.
                 if targets.len() == before && looked_at == listed && self.list(targets)? == listed {
+                    targets.read_spared()?;
                     // If orphans are given to the caller, the list has shown them.
                     let may_be_left = !self.adopts
                         && (self.was_cut_short

@@ -209,6 +209,7 @@ impl<M: Seek> Search<M> {
     /// Searches once; true: there was a new target.
     fn search(&mut self, targets: &mut Targets<'_>) -> Result<bool> {
         self.before = freeze::newest_and_forks(targets)?;
+        targets.read_spared()?;
         let proc = targets.proc()?;
         proc.begin_scan();
         self.is_sure = true;

@@ -172,13 +172,16 @@ impl<'a> Tree<'a> {
 
     /// Refuses a root whose tree holds the caller. A child of the caller is no ancestor of it.
     fn check_root(&mut self, root: Pid, targets: &mut Targets<'_>) -> Result<()> {
-        let failed = |e| Error::io("read the ancestors of the root", e);
-        let proc = targets.proc()?;
-        let ancestors = proc.ancestors(root).map_err(failed)?;
-        let is_own_child = ancestors.first() == Some(&proc.caller());
+        let (proc, mut buf) = (targets.proc()?, Vec::new());
+        let caller = proc.caller();
+        let stat = proc::readable(root, proc.process(root).stat(&mut buf))?;
+        let is_own_child = stat.is_some_and(|stat| stat.parent == caller.get());
+        if !is_own_child {
+            targets.read_ancestors()?;
+        }
         let reason = match root {
             _ if root.is_init() => Some(Reason::Init),
-            _ if root == proc.caller() => Some(Reason::Caller),
+            _ if root == caller => Some(Reason::Caller),
             // Refused even with `even_ancestors`, because its tree holds the caller.
             _ if !is_own_child && targets.ancestors().contains(&root) => Some(Reason::Ancestor),
             _ => None,
@@ -288,6 +291,7 @@ impl Selection for Tree<'_> {
         targets.kill_and(deadline, Outcome::Killed, || self.kin.kill());
         let proof = proof.map(|proof| self.kin.kept(proof, targets, self.since));
         let is_left = retry(deadline, || {
+            targets.read_spared()?;
             self.kin.may_have_missed(targets, self.since, deadline)
         })?;
         if is_left { Ok(Proof::NONE) } else { proof }

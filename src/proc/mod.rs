@@ -139,33 +139,6 @@ impl Proc {
         }
     }
 
-    /// The parent of a process, the parent's parent and so on, up to the first process without a
-    /// parent in this PID namespace.
-    pub(crate) fn ancestors(&self, pid: Pid) -> io::Result<Vec<Pid>> {
-        let mut buf = Vec::new();
-        let mut ancestors = Vec::new();
-        let mut at = pid;
-        loop {
-            let stat = match self.process(at).stat(&mut buf) {
-                Ok(Some(stat)) => stat,
-                Ok(None) => break,
-                // Under hidepid this one is another user's. Its child named it, but its own parent
-                // cannot be read.
-                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => break,
-                Err(e) => return Err(e),
-            };
-            match Pid::new(stat.parent) {
-                // A pid that is used again meanwhile could make a cycle.
-                Some(parent) if parent != pid && !ancestors.contains(&parent) => {
-                    ancestors.push(parent);
-                    at = parent;
-                }
-                _ => break,
-            }
-        }
-        Ok(ancestors)
-    }
-
     /// The numbers in a directory, ascending. `room` is about how many there are.
     fn numbers<N: Ord>(
         &self,
@@ -312,6 +285,11 @@ impl MaybeProc {
             }
         }
         self.0.as_ref()?.as_ref()
+    }
+
+    /// Whether it was opened in vain, and will not be opened again.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self.0, Some(None))
     }
 }
 

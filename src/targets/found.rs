@@ -36,7 +36,11 @@ impl Targets<'_> {
         pid: Pid,
         belongs: impl FnOnce(&Stat<'_>, &Proc) -> io::Result<bool>,
     ) -> Result<Added> {
-        if self.is_known(pid)? || self.spared_reason(pid).is_some() {
+        if self.is_known(pid)? {
+            return Ok(Added::Known);
+        }
+        self.read_spared()?;
+        if self.spared_reason(pid).is_some() {
             return Ok(Added::Known);
         }
         let state = match self.pin(pid, None) {

@@ -135,6 +135,19 @@ impl Targets<'_> {
         }
     }
 
+    /// Reads the caller's ancestors, if they are not known yet. If no descriptor is free, targets are
+    /// parked for it.
+    pub(crate) fn read_ancestors(&mut self) -> Result<()> {
+        loop {
+            let spared = self.spared.as_mut();
+            match spared.map_or(Ok(()), |spared| spared.read_ancestors(&mut self.proc)) {
+                Ok(()) => return Ok(()),
+                Err(e) if proc::is_no_room(&e) && (self.make_room() || self.pause()) => {}
+                Err(e) => return Err(Error::io("read the caller's ancestors", e)),
+            }
+        }
+    }
+
     /// Acts on a live target. One that is not held is held first. If `act` returns true, the target
     /// is gone with `outcome`.
     pub(super) fn act(

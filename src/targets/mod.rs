@@ -154,8 +154,9 @@ impl<'w> Targets<'w> {
             let state = match (Pid::new(number), expected) {
                 (None, _) => State::Refused(Reason::InvalidPid),
                 (Some(pid), None) => match self.refusal(pid, None) {
-                    Some(reason) => State::Refused(reason),
-                    None => self.pin(pid, None),
+                    Ok(Some(reason)) => State::Refused(reason),
+                    // The ancestors are asked for after it is held.
+                    Ok(None) | Err(_) => self.pin(pid, None),
                 },
                 // The number may be a successor's. So an identity is refused only after the process
                 // is held.
@@ -173,29 +174,60 @@ impl<'w> Targets<'w> {
     }
 
     fn unless_refused(&mut self, state: State) -> State {
-        let reason = match &state {
-            State::Live(held) => self.refusal(held.pid(), Some(held)),
-            _ => None,
+        let State::Live(held) = &state else {
+            return state;
         };
-        reason.map_or(state, State::Refused)
-    }
-
-    fn refusal(&mut self, pid: Pid, held: Option<&PidRef>) -> Option<Reason> {
-        let spared = self.spared.as_mut()?;
-        spared.refusal(pid, held, &mut self.proc)
-    }
-
-    /// Why this process is spared; `None`: it is not.
-    pub(crate) fn spared_reason(&mut self, pid: Pid) -> Option<Reason> {
-        self.spared.as_mut()?.reason(pid, &mut self.proc)
-    }
-
-    /// The caller's ancestors, spared or not.
-    pub(crate) fn ancestors(&mut self) -> HashSet<Pid> {
-        match &mut self.spared {
-            Some(spared) => spared.ancestors(&mut self.proc).clone(),
-            None => HashSet::new(),
+        match self.refusal(held.pid(), Some(held)) {
+            Ok(None) => return state,
+            Ok(Some(reason)) => return State::Refused(reason),
+            Err(_) => {}
         }
+        let Some(id) = held.identity() else {
+            return State::Refused(Reason::Unverifiable);
+        };
+        // The descriptor that reads the ancestors may be the one that holds it.
+        drop(state);
+        match self.read_ancestors() {
+            Ok(()) => {
+                let state = self.pin(id.number(), Some(&id));
+                self.unless_refused(state)
+            }
+            Err(_) => State::Parked(id),
+        }
+    }
+
+    fn refusal(&mut self, pid: Pid, held: Option<&PidRef>) -> io::Result<Option<Reason>> {
+        match &mut self.spared {
+            Some(spared) => spared.refusal(pid, held, &mut self.proc),
+            None => Ok(None),
+        }
+    }
+
+    /// Why this process is spared; `None`: it is not. As long as the ancestors cannot be read, every
+    /// process is spared.
+    pub(crate) fn spared_reason(&mut self, pid: Pid) -> Option<Reason> {
+        match self.spared.as_mut()?.reason(pid, &mut self.proc) {
+            Ok(reason) => reason,
+            Err(_) if self.read_ancestors().is_ok() => self.spared_reason(pid),
+            Err(_) => Some(Reason::Unverifiable),
+        }
+    }
+
+    /// Reads the caller's ancestors, unless they may be killed. A search needs them first: what is
+    /// spared for lack of them would be passed over without a word.
+    pub(crate) fn read_spared(&mut self) -> Result<()> {
+        match &self.spared {
+            Some(spared) if !spared.even_ancestors => self.read_ancestors(),
+            _ => Ok(()),
+        }
+    }
+
+    /// The caller's ancestors, spared or not. If [`Targets::read_ancestors`] fails, some are missing.
+    pub(crate) fn ancestors(&mut self) -> HashSet<Pid> {
+        // The next question reads them again.
+        drop(self.read_ancestors());
+        let known = self.spared.as_ref().map(Spared::ancestors);
+        known.cloned().unwrap_or_default()
     }
 
     /// The parents of all targets when these were first held, their parents and so on, targets left out.

@@ -7,8 +7,10 @@ use std::os::unix::process::{CommandExt, parent_id};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::signal::Signal;
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpgrp, pipe2, setpgid};
 use process_kill::{Error, ErrorKind, Kill, Outcome, ProcessId, Reason, Report};
@@ -469,4 +471,108 @@ fn the_caller_and_init_stay_spared_whatever_is_allowed() {
         let report = error.report().unwrap();
         assert_eq!(report.pids(Outcome::Killed), [parent]);
     });
+}
+
+/// Runs `f` in a great-grandchild of this program, with the pid of this program. `f` says whether all
+/// is right. At one of its stops before and after system calls, one of the two processes between them
+/// is killed and reaped: the `upper` one or the other. This program must be a subreaper.
+///
+/// Returns whether `f` was right; `None`: it ended before that stop.
+fn while_one_between_ends(f: fn(u32) -> bool, upper: bool, stop: usize) -> Option<bool> {
+    let above = std::process::id();
+    let (told, tell) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    let (wait, go) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    let mut tell = File::from(tell);
+    // SAFETY: as in `grandchild`, here and below.
+    if let ForkResult::Child = unsafe { fork() }.unwrap() {
+        drop(go);
+        for _ in 0..2 {
+            tell.write_all(&std::process::id().to_ne_bytes()).unwrap();
+            // SAFETY: no handler. A child that ends is reaped at once.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+            // SAFETY: a process of one thread.
+            if let ForkResult::Parent { .. } = unsafe { fork() }.unwrap() {
+                loop {
+                    nix::unistd::pause();
+                }
+            }
+        }
+        tell.write_all(&std::process::id().to_ne_bytes()).unwrap();
+        File::from(wait).read_to_end(&mut Vec::new()).unwrap();
+        let is_right = catch_unwind(|| f(above)).unwrap_or(false);
+        // SAFETY: ends this process at once, so nothing else is dropped in it.
+        unsafe { libc::_exit(i32::from(!is_right)) }
+    }
+    let mut told = File::from(told);
+    let [child, parent, subject] = [(); 3].map(|()| {
+        let mut pid = [0; 4];
+        told.read_exact(&mut pid).unwrap();
+        raw(u32::from_ne_bytes(pid))
+    });
+    ptrace::attach(subject).unwrap();
+    waitpid(subject, None).unwrap();
+    drop(go);
+    let (dies, lives) = if upper {
+        (child, parent)
+    } else {
+        (parent, child)
+    };
+    let mut status = WaitStatus::StillAlive;
+    let mut is_killed = false;
+    for at in 0.. {
+        if at == stop {
+            kill(dies, Signal::SIGKILL).unwrap();
+            eventually("it is reaped", || {
+                // It is a child of this program, or its parent reaps it.
+                let _ = waitpid(dies, None);
+                kill(dies, None) == Err(Errno::ESRCH)
+            });
+            is_killed = true;
+        }
+        ptrace::syscall(subject, None).unwrap();
+        status = waitpid(subject, None).unwrap();
+        if matches!(status, WaitStatus::Exited(..)) {
+            break;
+        }
+    }
+    if !is_killed {
+        kill(dies, Signal::SIGKILL).unwrap();
+    }
+    kill(lives, Signal::SIGKILL).unwrap();
+    while waitpid(None, None).is_ok() {}
+    is_killed.then(|| status == WaitStatus::Exited(subject, 0))
+}
+
+#[test]
+fn an_ancestor_is_spared_while_another_one_ends() {
+    if !is_root("an_ancestor_is_spared_while_another_one_ends")
+        || !alone!(an_ancestor_is_spared_while_another_one_ends in OWN_PIDS)
+    {
+        return;
+    }
+    nix::sys::prctl::set_child_subreaper(true).unwrap();
+    // Neither sends anything.
+    let in_a_list = |above| {
+        let error = Kill::now().at_most(0).pids(&[above]).unwrap_err();
+        reasons(&error) == [(above, Reason::Ancestor)]
+    };
+    let as_a_root = |above| {
+        let error = Kill::now().at_most(0).tree(above).unwrap_err();
+        error.kind() == ErrorKind::Refused
+    };
+    let mut wrong = Vec::new();
+    for (way, f) in [("pids", in_a_list as fn(u32) -> bool), ("tree", as_a_root)] {
+        for upper in [false, true] {
+            // Before a call is after the one before it.
+            for stop in (0..).step_by(2) {
+                match while_one_between_ends(f, upper, stop) {
+                    Some(true) => {}
+                    Some(false) => wrong.push((way, upper, stop)),
+                    None if stop > 0 => break,
+                    None => panic!("{way} makes no calls"),
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
 }

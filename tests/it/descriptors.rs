@@ -14,6 +14,7 @@ use process_kill::{
     processes_where, sigkill_pids_and_verify, wait_until_gone,
 };
 
+use super::aim::{grandchild, grandparent};
 use super::fixture::{
     OWN_PIDS, PATIENCE, Victim, alone, current_call, eventually, filter, findable, finders,
     is_root, open_descriptors, outcomes, patient, reasons, release, runs, states, until_asleep,
@@ -226,6 +227,49 @@ fn two_free_descriptors_are_enough_for_any_number_of_strangers() {
     victim.all_gone();
     // Both are free again.
     let _two = [(); 2].map(|()| File::open("/dev/null").unwrap());
+}
+
+/// The descriptor that reads the ancestors may be the one that holds a target.
+#[test]
+fn without_descriptors_no_ancestor_is_killed() {
+    if !is_root("without_descriptors_no_ancestor_is_killed")
+        || !alone!(without_descriptors_no_ancestor_is_killed in OWN_PIDS)
+    {
+        return;
+    }
+    fn spares_it(free: usize, stranger: u32, above: u32) {
+        let mut full = fill_the_table();
+        full.truncate(full.len() - free);
+        let hasty = Kill::now().verify_within(Duration::from_millis(200));
+        let error = hasty.clone().at_most(0).pids(&[above]).unwrap_err();
+        // Without a descriptor it is not known which process it is.
+        let why = match free {
+            0 => Reason::StillRunning,
+            _ => Reason::Ancestor,
+        };
+        assert_eq!(reasons(&error), [(above, why)], "{free} free");
+        let error = hasty.pids(&[stranger, above]).unwrap_err();
+        let killed = error.report().unwrap().pids(Outcome::Killed);
+        if free == 0 {
+            let unsure = [stranger, above].map(|pid| (pid, Reason::Unverifiable));
+            assert_eq!(reasons(&error), unsure);
+            assert_eq!(killed, []);
+        } else {
+            assert_eq!(reasons(&error), [(above, why)], "{free} free");
+            assert_eq!(killed, [stranger], "{free} free");
+        }
+    }
+    for free in 0..=3 {
+        let family = Victim::start("{ }");
+        let stranger = family.others()[0];
+        // Pid 2 is the test. Without /proc it looks like a kernel thread, so it is not used.
+        let nothing = || {};
+        grandchild(nothing, |_| {
+            grandchild(nothing, |parent| {
+                spares_it(free, stranger, grandparent(parent));
+            });
+        });
+    }
 }
 
 #[test]

@@ -57,6 +57,7 @@ impl Listening {
         }
         let sockets = listeners(self.port, targets.proc()?);
         let sockets = sockets.map_err(|e| Error::io("read the TCP sockets", e))?;
+        targets.read_spared()?;
         let mut is_new = false;
         for number in pids {
             let pid = pid_of(number)?;
