@@ -41,7 +41,8 @@ const MOST_LOOKS: u32 = 64;
 ///
 /// The list has every process that holds the socket throughout the call. If the caller may not look
 /// into a process (another user's), it is left out if another process is seen to hold the same
-/// socket.
+/// socket. The same is true if only a thread holds the socket, in a table of its own (unshare(2) with
+/// `CLONE_FILES`), and the caller may not use kcmp(2), as in a container without `CAP_SYS_PTRACE`.
 ///
 /// # Errors
 /// `Refused`: port 0. `Proc`: /proc cannot be used. `Io`: reading it failed. `Io` with a source of
@@ -73,7 +74,7 @@ pub(crate) fn listening_on(port: u16, proc: &Proc) -> Result<Vec<u32>> {
     let deadline = Deadline::after(PATIENCE);
     let table = || listeners(port, proc).map_err(|e| Error::io("read the TCP sockets", e));
     let mut asked = table()?;
-    let mut tables = Tables::OfLeader;
+    let mut tables = Tables::Different;
     let mut looks = 0;
     loop {
         let owners = owners(&asked, tables, proc)?;
@@ -88,7 +89,7 @@ pub(crate) fn listening_on(port: u16, proc: &Proc) -> Result<Vec<u32>> {
                 if looks >= LOOKS && deadline.has_passed() {
                     return Err(owner_unseen(*socket));
                 }
-                // Only now, because it reads every thread on the machine.
+                // kcmp(2) may not tell. Only now, because it reads every thread on the machine.
                 tables = Tables::OfThreads;
                 sys::sleep(PAUSE);
             }

@@ -10,7 +10,7 @@ use std::path::Path;
 use procfs::FromBufReadSI;
 use procfs::net::{TcpNetEntries, TcpState};
 
-use super::super::sys::Pid;
+use super::super::sys::{self, Pid};
 use super::dir::ProcessDir;
 use super::stat::whole;
 use super::{Proc, is_absent, malformed, number};
@@ -27,9 +27,10 @@ pub(crate) struct Listener {
 /// Which descriptor tables of a process are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tables {
-    /// The leader's table. Nearly always it is that of all threads.
-    OfLeader,
-    /// The table of every thread: unshare(2) with `CLONE_FILES` gives a thread its own.
+    /// Each table once: nearly always the leader's alone. unshare(2) with `CLONE_FILES` gives a thread
+    /// its own. If kcmp(2) may not tell them apart, only the leader's.
+    Different,
+    /// The table of every thread.
     OfThreads,
 }
 
@@ -68,21 +69,39 @@ fn listeners_in(table: &[u8]) -> io::Result<Vec<Listener>> {
 impl ProcessDir<'_> {
     /// Which of these sockets the process holds a descriptor of.
     pub(crate) fn sockets_among(&self, inodes: &[u64], tables: Tables) -> io::Result<Vec<u64>> {
-        match tables {
-            Tables::OfLeader => self.of_live_task(|task| self.sockets_of(task, inodes)),
-            Tables::OfThreads => {
-                let mut held = Vec::new();
-                for tid in self.threads()?.unwrap_or_default() {
-                    match self.sockets_of(&task(tid), inodes) {
-                        Ok(sockets) => held.extend(sockets),
-                        // The thread has ended. The table of a dead leader belongs to root.
-                        Err(e) if is_absent(&e) || is_denied(&e) => {}
-                        Err(e) => return Err(e),
-                    }
-                }
-                Ok(held)
+        let (mut held, threads) = match tables {
+            Tables::Different => (
+                self.of_live_task(|task| self.sockets_of(task, inodes))?,
+                self.threads_apart()?,
+            ),
+            Tables::OfThreads => (Vec::new(), self.threads()?.unwrap_or_default()),
+        };
+        for tid in threads {
+            match self.sockets_of(&task(tid), inodes) {
+                Ok(sockets) => held.extend(sockets),
+                // The thread has ended. The table of a dead leader belongs to root.
+                Err(e) if is_absent(&e) || is_denied(&e) => {}
+                Err(e) => return Err(e),
             }
         }
+        Ok(held)
+    }
+
+    /// The threads whose tables of descriptors differ from the leader's and from each other.
+    fn threads_apart(&self) -> io::Result<Vec<Pid>> {
+        let mut apart = vec![self.pid];
+        for tid in self.threads()?.unwrap_or_default() {
+            let is_new = apart.iter().all(|&one| {
+                let share = sys::process::share_descriptors(one, tid);
+                // `ESRCH`: that one has ended, so nothing is known of this one.
+                share.map_or_else(|e| e.raw_os_error() == Some(libc::ESRCH), |share| !share)
+            });
+            if is_new {
+                apart.push(tid);
+            }
+        }
+        apart.remove(0);
+        Ok(apart)
     }
 
     /// As [`ProcessDir::sockets_among`], for one task. A task that has exited shows no descriptors,

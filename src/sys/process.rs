@@ -117,13 +117,23 @@ fn waitid(child: ChildId<'_>, options: libc::c_int) -> io::Result<Option<ExitSta
 }
 
 /// kcmp(2) `KCMP_VM`: whether two processes share their memory, as after vfork(2) until execve(2).
-/// Linux 3.5, CONFIG_KCMP. `EPERM`: the caller may not trace both.
 pub(crate) fn share_memory(one: Pid, other: Pid) -> io::Result<bool> {
     const KCMP_VM: libc::c_long = 1;
+    kcmp(one, other, KCMP_VM)
+}
+
+/// kcmp(2) `KCMP_FILES`: whether two threads share their table of descriptors.
+pub(crate) fn share_descriptors(one: Pid, other: Pid) -> io::Result<bool> {
+    const KCMP_FILES: libc::c_long = 2;
+    kcmp(one, other, KCMP_FILES)
+}
+
+/// Linux 3.5, CONFIG_KCMP. `EPERM`: the caller may not trace both, or a seccomp filter forbids it.
+fn kcmp(one: Pid, other: Pid, kind: libc::c_long) -> io::Result<bool> {
     let (one, other) = (libc::c_long::from(one.0), libc::c_long::from(other.0));
     let unused: libc::c_long = 0;
-    // SAFETY: integers only; KCMP_VM does not use the last two.
-    match unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, unused, unused) } {
+    // SAFETY: integers only; the last two are not used.
+    match unsafe { libc::syscall(libc::SYS_kcmp, one, other, kind, unused, unused) } {
         -1 => Err(io::Error::last_os_error()),
         order => Ok(order == 0),
     }

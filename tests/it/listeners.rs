@@ -346,6 +346,36 @@ fn a_thread_may_have_descriptors_of_its_own() {
     });
 }
 
+#[test]
+fn a_thread_may_share_a_socket_with_another_process() {
+    if !alone!(a_thread_may_share_a_socket_with_another_process) {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = port(&listener);
+    // The other process has it as its standard error.
+    let mut command = stubborn("");
+    command.stderr(Stdio::from(OwnedFd::from(listener.try_clone().unwrap())));
+    let other = Victim::spawn(command);
+    let both = sorted(vec![other.pid(), std::process::id()]);
+    let (tell, told) = channel();
+    let (leave, left) = channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            unshare(CloneFlags::CLONE_FILES).unwrap();
+            tell.send(()).unwrap();
+            left.recv().unwrap_err();
+        });
+        told.recv().unwrap();
+        // The thread has its own copy.
+        drop(listener);
+        assert_eq!(pids_listening_on(port).unwrap(), both);
+        let error = Kill::now().at_most(0).port(port).unwrap_err();
+        assert_eq!(error.survivors().len(), 1);
+        drop(leave);
+    });
+}
+
 /// Runs `f` again and again. At the same time, a thread does `what` again and again.
 fn meanwhile(what: impl FnMut() + Send, mut f: impl FnMut()) {
     struct Stop<'a>(&'a AtomicBool);
