@@ -47,8 +47,9 @@ const MOST_LOOKS: u32 = 64;
 /// # Errors
 /// `Refused`: port 0. `Proc`: /proc cannot be used. `Io`: reading it failed. `Io` with a source of
 /// kind `PermissionDenied`: the owner of a listening socket cannot be seen. It is another user's
-/// process, one outside of the caller's PID namespace, or the kernel itself, as for NFS. The text
-/// of `source()` names the socket's user.
+/// process, one outside of the caller's PID namespace, or the kernel itself, as for NFS. If many
+/// processes open and close sockets of this port all the time, one may be missed too. The text of
+/// `source()` names the socket's user.
 ///
 /// # Kernel versions
 /// Linux 3.17, for /proc/thread-self (proc_pid_net(5), proc_pid_fd(5)). For each table the kernel
