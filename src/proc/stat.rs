@@ -109,7 +109,7 @@ impl<'a> Stat<'a> {
 
     /// When it started, as the time since boot, to the clock tick.
     pub(crate) fn started(&self) -> Duration {
-        let ticks = procfs::ticks_per_second().max(1);
+        let ticks = sys::ticks_per_second();
         let (seconds, rest) = (self.start_time / ticks, self.start_time % ticks);
         Duration::from_secs(seconds) + Duration::from_millis(rest * 1000 / ticks)
     }

@@ -23,7 +23,7 @@ pub(crate) use pidfd::{
     Scope, has_owner_group, owner, pidfd_get_parent, pidfd_open, pidfd_send_signal, pidfs_inode,
     set_owner, set_owner_group,
 };
-pub(crate) use poll::{Event, ppoll, since_boot, sleep};
+pub(crate) use poll::{Event, ppoll, since_boot, sleep, ticks_per_second};
 pub(crate) use process::{ChildId, ChildState, When, waitid_nowait, waitid_status};
 pub(crate) use regex::Regex;
 pub(crate) use signal::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM, kill, kill_group};

@@ -49,6 +49,13 @@ pub(crate) fn ppoll<const N: usize>(
     Ok(polls.map(|poll| poll.revents & (events | libc::POLLHUP | libc::POLLERR) != 0))
 }
 
+/// sysconf(3) `_SC_CLK_TCK`, at least 1. The procfs crate panics before Linux 6.4 if no descriptor is free.
+pub(crate) fn ticks_per_second() -> u64 {
+    // SAFETY: an integer.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    u64::try_from(ticks).unwrap_or(0).max(1)
+}
+
 /// The time since boot, suspension included: start times use this clock.
 pub(crate) fn since_boot() -> io::Result<Duration> {
     let mut now = libc::timespec {

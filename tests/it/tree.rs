@@ -315,7 +315,7 @@ fn a_caller_that_gets_no_processor_says_so() {
         return;
     }
     on_one_processor();
-    let mut victim = Victim::start("jobs=200");
+    let mut victim = Victim::start(&format!("jobs={}", 200 / SLOWNESS));
     let busy: Vec<Victim> = (0..8).map(|_| Victim::start("spin")).collect();
     // SAFETY: lowers the priority of this thread.
     let lowered = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
