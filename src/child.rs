@@ -27,7 +27,8 @@ use super::proc::MaybeProc;
 use super::process::group::OwnedGroup;
 use super::process::{Owner, PidRef, ProcessId};
 use super::report::Report;
-use super::sys::{self, ChildId, SIGKILL, When};
+use super::sys::process::{ChildId, When, waitid_status};
+use super::sys::{self, SIGKILL};
 use super::wait::{Deadline, Ppoll, is_gone_by};
 
 mod output;
@@ -176,14 +177,14 @@ impl Managed {
     /// number now.
     fn look(&self, when: When) -> io::Result<Option<ExitStatus>> {
         if let Some(pidfd) = self.process.as_ref().and_then(PidRef::pidfd) {
-            match sys::waitid_status(ChildId::Pidfd(pidfd), when) {
+            match waitid_status(ChildId::Pidfd(pidfd), when) {
                 // Linux before 5.4.
                 Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
                 status => return status,
             }
         }
         self.check_number()?;
-        let status = sys::waitid_status(ChildId::Number(self.id.number()), when)?;
+        let status = waitid_status(ChildId::Number(self.id.number()), when)?;
         // It has kept its number until now, so the status is its own.
         self.check_number()?;
         Ok(status)
@@ -200,7 +201,7 @@ impl Managed {
     /// Its status, if std's `Child` has reaped it.
     fn status_of_reaped(&mut self) -> io::Result<Option<ExitStatus>> {
         let number = ChildId::Number(self.id.number());
-        match sys::waitid_status(number, When::Now) {
+        match waitid_status(number, When::Now) {
             // Another child has the number, and std would take its status.
             Ok(_) => Err(was_reaped()),
             Err(_) => self.child().try_wait(),

@@ -10,8 +10,9 @@ use super::super::error::{Error, Result};
 use super::super::proc::{MaybeProc, Proc};
 use super::super::process::group::OwnedGroup;
 use super::super::process::{Owner, PidRef, Pin, ProcessGroup, ProcessId, pid_of};
+use super::super::sys::process::{ChildId, When, waitid_status};
 use super::super::sys::spawn::{Mark, NewGroup};
-use super::super::sys::{self, ChildId, Pid, SIGKILL, When};
+use super::super::sys::{self, Pid, SIGKILL};
 use super::{Managed, was_reaped};
 
 /// The process group that a child is spawned in.
@@ -165,7 +166,7 @@ impl Unmanaged {
     /// Whether the child still has its number. Without the mark, another child of the caller counts as
     /// the child.
     fn has_number(&self, pid: Pid) -> bool {
-        let is_child = || sys::waitid_status(ChildId::Number(pid), When::Now).is_ok();
+        let is_child = || waitid_status(ChildId::Number(pid), When::Now).is_ok();
         self.mark.names(pid).unwrap_or_else(is_child)
     }
 }

@@ -240,7 +240,7 @@ impl Cgroup {
     }
 
     fn write(&self, file: &CStr, text: &str) -> io::Result<()> {
-        let file = self.with_dir(|dir| sys::openat_to_write(dir, file))?;
+        let file = self.with_dir(|dir| sys::fs::openat_to_write(dir, file))?;
         File::from(file).write_all(text.as_bytes())
     }
 }
@@ -282,7 +282,7 @@ impl Listed {
             }
         }
         let mut dirs = Vec::new();
-        sys::for_each_directory(from, dir, |name| dirs.extend(below(name)))?;
+        sys::fs::for_each_directory(from, dir, |name| dirs.extend(below(name)))?;
         Ok(dirs)
     }
 }

@@ -16,15 +16,15 @@ pub(crate) mod signal;
 pub(crate) mod spawn;
 
 pub(crate) use fs::{
-    CWD, FileSystem, Metadata, file_system, file_system_of, for_each_directory, for_each_name,
-    fstatat, open_directory, openat, openat_to_write, pread, read, readlinkat,
+    CWD, FileSystem, Metadata, file_system, file_system_of, for_each_name, fstatat, open_directory,
+    openat, pread, read, readlinkat,
 };
 pub(crate) use pidfd::{
     Scope, has_owner_group, owner, pidfd_get_parent, pidfd_open, pidfd_send_signal, pidfs_inode,
     set_owner, set_owner_group,
 };
 pub(crate) use poll::{Event, ppoll, since_boot, sleep, ticks_per_second};
-pub(crate) use process::{ChildId, ChildState, When, waitid_nowait, waitid_status};
+pub(crate) use process::{ChildState, waitid_nowait};
 pub(crate) use regex::Regex;
 pub(crate) use signal::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM, kill, kill_group};
 
