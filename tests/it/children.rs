@@ -75,8 +75,8 @@ fn obedient_children_exit_and_stubborn_ones_are_killed() {
     }
     adopt_orphans().unwrap();
     let mut victim = Victim::start("{ { } ignore=TERM } { heir }");
-    let kill = Kill::graceful().grace(Duration::from_secs(1));
-    let report = kill.children().unwrap();
+    let kill = Kill::graceful().grace(Duration::from_secs(3));
+    let report = kill.verify_within(PATIENCE).children().unwrap();
     assert_eq!(victim.line(), "heir");
     assert_eq!(report.coverage(), Coverage::Exact);
     assert_eq!(report.pids(Outcome::Exited).len(), 3);

@@ -241,6 +241,12 @@ fn without_descriptors_no_ancestor_is_killed() {
         let mut full = fill_the_table();
         full.truncate(full.len() - free);
         let hasty = Kill::now().verify_within(Duration::from_millis(200));
+        if free == 1 && release() < [6, 13] {
+            // A pidfd does not tell the parent, and /proc takes two descriptors.
+            let error = hasty.pids(&[stranger, above]).unwrap_err();
+            assert!(error.survivors().iter().any(|left| left.pid() == above));
+            return;
+        }
         let error = hasty.clone().at_most(0).pids(&[above]).unwrap_err();
         // Without a descriptor it is not known which process it is.
         let why = match free {

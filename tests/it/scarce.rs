@@ -9,13 +9,13 @@ use process_kill::{ErrorKind, Kill, ProcessId, Result};
 
 use super::cgroup::Cgroup;
 use super::descriptors::fill_the_table;
-use super::fixture::{OWN_PIDS, Victim, alone, is_root, states, stubborn};
+use super::fixture::{OWN_PIDS, SLOWNESS, Victim, alone, is_root, states, stubborn};
 
 /// Victims whose first process leads a group that all are in.
 const SPEC: &str = "setpgid { { } { } } { { } } { }";
 
 fn hasty() -> Kill {
-    Kill::now().verify_within(Duration::from_secs(2))
+    Kill::now().verify_within(Duration::from_secs(2) * SLOWNESS)
 }
 
 type Call<'a> = Box<dyn Fn() -> Result<()> + 'a>;
