@@ -59,7 +59,8 @@ impl Kill {
     /// # Kernel versions
     /// Linux 5.14 for `cgroup.kill`. Without it, and for threaded cgroups, the cgroup is frozen
     /// while each process is killed. A caller that enters it then is frozen with it. Before Linux 5.2
-    /// it cannot be frozen.
+    /// it cannot be frozen. Before Linux 5.14 this can end with survivors if fewer than eight descriptors
+    /// are free.
     ///
     /// ```no_run
     /// use std::path::Path;

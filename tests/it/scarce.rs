@@ -9,7 +9,7 @@ use process_kill::{ErrorKind, Kill, ProcessId, Result};
 
 use super::cgroup::Cgroup;
 use super::descriptors::fill_the_table;
-use super::fixture::{OWN_PIDS, SLOWNESS, Victim, alone, is_root, states, stubborn};
+use super::fixture::{OWN_PIDS, SLOWNESS, Victim, alone, is_root, release, states, stubborn};
 
 /// Victims whose first process leads a group that all are in.
 const SPEC: &str = "setpgid { { } { } } { { } } { }";
@@ -122,7 +122,8 @@ fn two_free_descriptors_are_enough_for_every_kill() {
                 Err(e) => {
                     let kinds = [ErrorKind::Io, ErrorKind::Survivors, ErrorKind::Unproven];
                     assert!(kinds.contains(&e.kind()), "{name} with {free}: {e}");
-                    if free >= 2 {
+                    // Before Linux 5.14 a cgroup may need more.
+                    if free >= 2 && (name != "cgroup" || release() >= [5, 14] || free == 8) {
                         wrong.push(format!("{name} with {free}: {e:?}"));
                     }
                     row.push(format!("{name} {:?}", e.kind()));
