@@ -77,6 +77,7 @@ pub(super) fn freeze(
                 } else {
                     since
                 };
+                kin.closed = before;
                 return closed(targets, kin, since);
             }
             if quiet == 2 {

@@ -399,15 +399,12 @@ impl<M: Seek> Selection for Search<M> {
             let frozen_by = freeze::frozen_by(deadline);
             retry(frozen_by, || self.stop_all(targets, frozen_by))?;
             targets.kill_and(deadline, Outcome::Exited, || self.kin.kill());
+            if M::WITH_DESCENDANTS {
+                self.trees = self.kin.kept(self.trees, targets);
+            }
             match retry(deadline, || self.prove_empty(targets, deadline))? {
                 Some(_) if self.has_left(targets, deadline)? => return Ok(Proof::NONE),
-                Some(proof) => {
-                    let trees = match M::WITH_DESCENDANTS {
-                        true => self.kin.kept(self.trees, targets, self.since),
-                        false => self.trees,
-                    };
-                    return self.as_far_as_seen(proof.and(trees), targets);
-                }
+                Some(proof) => return self.as_far_as_seen(proof.and(self.trees), targets),
                 None if deadline.has_passed() => return Ok(Proof::NONE),
                 None => {}
             }

@@ -289,7 +289,7 @@ impl Selection for Tree<'_> {
             freeze(targets, &mut self.kin, self.since, frozen_by)
         });
         targets.kill_and(deadline, Outcome::Killed, || self.kin.kill());
-        let proof = proof.map(|proof| self.kin.kept(proof, targets, self.since));
+        let proof = proof.map(|proof| self.kin.kept(proof, targets));
         let is_left = retry(deadline, || {
             targets.read_spared()?;
             self.kin.may_have_missed(targets, self.since, deadline)

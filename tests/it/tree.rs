@@ -365,6 +365,20 @@ fn no_member_is_continued_by_the_end_of_its_parent() {
     }
 }
 
+/// It has ended by the time that the births are looked at once more.
+#[test]
+fn a_member_that_was_born_in_the_call_leaves_no_doubt() {
+    if !alone!(a_member_that_was_born_in_the_call_leaves_no_doubt in OWN_PIDS) {
+        return;
+    }
+    let mut victim = Victim::start("heir=stay");
+    let kill = Kill::graceful().grace(Duration::from_millis(100));
+    let report = kill.tree(victim.pid()).unwrap();
+    assert_eq!(victim.last_words(), "heir\n");
+    assert_eq!(report.len(), 2);
+    assert_eq!(report.coverage(), Coverage::Exact);
+}
+
 /// Someone else continues a stopped member before it gets SIGKILL.
 #[test]
 fn a_member_that_is_woken_has_no_secret_child() {

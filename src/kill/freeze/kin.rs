@@ -55,6 +55,8 @@ pub(in super::super) struct Kin {
     ancestry: Option<Ancestry>,
     /// The session and group of each member that was looked at, by their numbers.
     pub(super) places: HashSet<(u32, u32)>,
+    /// What the fork counter showed before the pass that closed the tree.
+    pub(super) closed: Newest,
 }
 
 struct MemberGroup {
@@ -347,12 +349,8 @@ impl Kin {
 
     /// What is left of a proof after the members were killed. Someone may have continued a member before
     /// it got SIGKILL.
-    pub(in super::super) fn kept(
-        &mut self,
-        proof: Proof,
-        targets: &mut Targets<'_>,
-        since: Newest,
-    ) -> Proof {
+    pub(in super::super) fn kept(&mut self, proof: Proof, targets: &mut Targets<'_>) -> Proof {
+        let since = self.closed;
         match proof == Proof::EXACT && !self.only_strangers_since(targets, since).unwrap_or(false) {
             true => Proof::BEST_EFFORT,
             false => proof,
